@@ -1,0 +1,92 @@
+"""Who a piece of work belongs to: one immutable context per call, carried by one ContextVar.
+
+The server interceptor sets it, the client interceptor sends it on, and nothing writes it in place. Tasks inherit
+it; for threads there are `run_in_thread` and `bind`, which carry OpenTelemetry's context as well.
+"""
+
+import asyncio
+import contextvars
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, ParamSpec, TypeVar
+
+import uuid_utils
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+"""What a session, request or tenant id may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """The identity of one call. Empty strings mean: not known here."""
+
+    session_id: str = ""
+    request_id: str = ""
+    """The turn: a UUIDv7."""
+    tenant_id: str = ""
+    profile: str = ""
+    deadline: float | None = None
+    """When the work must have ended, on `time.monotonic()`'s clock, in seconds."""
+    values: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Session values: small settings made at the entry. Read-only."""
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline, 0 when it has passed, None when there is none."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+
+_EMPTY: Final = RequestContext()
+_current: contextvars.ContextVar[RequestContext] = contextvars.ContextVar("shieldmesh", default=_EMPTY)
+
+
+def current() -> RequestContext:
+    """The context of the call that this code works for; an empty one outside any call."""
+    return _current.get()
+
+
+@contextmanager
+def use(context: RequestContext) -> Iterator[RequestContext]:
+    """Makes `context` the current one inside the block.
+
+    Enter and leave it in the same task, and never keep it over a `yield` of an asynchronous generator: a generator can
+    be closed from another task, where the old value cannot be restored.
+    """
+    token = _current.set(context)
+    try:
+        yield context
+    finally:
+        _current.reset(token)
+
+
+def bind(fn: Callable[P, T]) -> Callable[P, T]:
+    """A callable that runs `fn` in a copy of this moment's context, wherever and however often it is called.
+
+    It carries everything that lives in ContextVars: this module's context, OpenTelemetry's, structlog's.
+    """
+    captured = contextvars.copy_context()
+
+    def bound(*args: P.args, **kwargs: P.kwargs) -> T:
+        return captured.copy().run(fn, *args, **kwargs)
+
+    return bound
+
+
+async def run_in_thread(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Runs a blocking `fn` in a thread of the loop's executor, in this call's context.
+
+    Cancelling the caller does not stop the thread: give `fn` a way to notice.
+    """
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(None, bind(lambda: fn(*args, **kwargs)))
+
+
+def new_id() -> str:
+    """A new UUIDv7: unique, unguessable in its random part, and sorted by time."""
+    return str(uuid_utils.uuid7())
