@@ -1,0 +1,79 @@
+"""Calls that end when the code that made them moves on, and fail with typed errors.
+
+A `grpc.aio` call goes on when its reader leaves the loop, and raises errors that know no path. These three helpers
+cancel what is left at the end of the block and raise `MeshError`s.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
+
+import grpc
+
+from shieldmesh import errors
+from shieldmesh.errors import Hop
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+async def unary(rpc: grpc.aio.UnaryUnaryMultiCallable[Q, A], request: Q, *, timeout: float | None = None) -> A:
+    """The response to `request`.
+
+    Raises:
+        MeshError: the call failed.
+    """
+    with _typed_errors(rpc):
+        return await rpc(request, timeout=timeout)
+
+
+@asynccontextmanager
+async def stream(
+    rpc: grpc.aio.UnaryStreamMultiCallable[Q, A], request: Q, *, timeout: float | None = None
+) -> AsyncIterator[grpc.aio.UnaryStreamCall[Q, A]]:
+    """The responses to `request`; leaving the block cancels the call if it still runs.
+
+    Raises:
+        MeshError: the call failed.
+    """
+    with _typed_errors(rpc):
+        call = rpc(request, timeout=timeout)
+        try:
+            yield call
+        finally:
+            call.cancel()
+
+
+@asynccontextmanager
+async def bidi(
+    rpc: grpc.aio.StreamStreamMultiCallable[Q, A], *, timeout: float | None = None
+) -> AsyncIterator[grpc.aio.StreamStreamCall[Q, A]]:
+    """A call to write to and read from; leaving the block cancels it if it still runs.
+
+    Raises:
+        MeshError: the call failed.
+    """
+    with _typed_errors(rpc):
+        call = rpc(timeout=timeout)
+        try:
+            yield call
+        finally:
+            call.cancel()
+
+
+@contextmanager
+def _typed_errors(rpc: object) -> Iterator[None]:
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        typed = errors.from_rpc_error(error)
+        if not typed.hops:
+            # No service of this mesh answered: the path ends at the one that was called.
+            typed.seen_by(_callee(rpc, typed.reason))
+        raise typed from None
+
+
+def _callee(rpc: object, reason: str) -> Hop:
+    method = str(getattr(rpc, "method", ""))
+    service = method.partition("/")[0].rpartition(".")[2].removesuffix("Service").lower()
+    return Hop(service=service or "unknown", method=method, reason=reason)

@@ -1,0 +1,96 @@
+"""A channel whose every call carries the current context.
+
+It stands where `grpc.aio` client interceptors would: those put a queue before each message of a stream that the client
+writes, lose cancellations of unary calls, and never hear of an abandoned one (docs/adr/0002).
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import grpc
+
+from shieldmesh.interceptors import CLIENT
+from shieldmesh.interceptors.call import ClientCall
+
+
+class ContextCallable:
+    """One RPC of a channel; calling it makes a call of grpc.aio with the interceptors' metadata and timeout."""
+
+    # The serialised types differ per RPC and are checked at the generated stubs: Any is what grpc.aio itself says.
+    def __init__(self, raw: Callable[..., Any], method: str, target: str) -> None:
+        self._raw = raw
+        self.method = method.lstrip("/")
+        self.target = target
+
+    def __call__(  # noqa: D102
+        self, *request: Any, timeout: float | None = None, metadata: tuple[tuple[str, str], ...] = (), **options: Any
+    ) -> Any:
+        call = ClientCall(self.method, self.target, list(metadata), timeout)
+        for intercept in CLIENT:
+            intercept(call)
+        raw = self._raw(*request, timeout=call.timeout, metadata=grpc.aio.Metadata(*call.metadata), **options)
+        raw.add_done_callback(lambda done: _tell(call, done))
+        return raw
+
+
+class ContextChannel(grpc.aio.Channel):
+    """A `grpc.aio.Channel` that sends the context of the code that makes each call."""
+
+    def __init__(self, raw: grpc.aio.Channel, target: str) -> None:
+        self._raw = raw
+        self._target = target
+
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """See `grpc.aio.Channel`."""
+        return ContextCallable(self._raw.unary_unary(method, *args, **kwargs), method, self._target)
+
+    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """See `grpc.aio.Channel`."""
+        return ContextCallable(self._raw.unary_stream(method, *args, **kwargs), method, self._target)
+
+    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """See `grpc.aio.Channel`."""
+        return ContextCallable(self._raw.stream_unary(method, *args, **kwargs), method, self._target)
+
+    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """See `grpc.aio.Channel`."""
+        return ContextCallable(self._raw.stream_stream(method, *args, **kwargs), method, self._target)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Ends the running calls after `grace` seconds and closes the connection."""
+        await self._raw.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """The connection's state."""
+        return self._raw.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Returns when the state is another than the given one."""
+        await self._raw.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Returns when the connection stands."""
+        await self._raw.channel_ready()
+
+    async def __aenter__(self) -> "ContextChannel":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _tell(call: ClientCall, done: grpc.aio.Call) -> None:
+    code = _now(done.code())
+    for tell in call.when_done:
+        tell(code)
+
+
+def _now(coroutine: Coroutine[Any, Any, grpc.StatusCode]) -> grpc.StatusCode:
+    """The result of a coroutine that has no reason to wait: the status of a call that is done."""
+    try:
+        coroutine.send(None)
+    except StopIteration as result:
+        code = result.value
+        return code if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN
+    coroutine.close()
+    return grpc.StatusCode.UNKNOWN

@@ -1,0 +1,77 @@
+"""Every failure leaves as one typed error that knows its way; no exception text leaves the process."""
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+from opentelemetry import trace
+
+from shieldmesh import errors
+from shieldmesh.errors import Hop, InternalError, MeshError
+from shieldmesh.interceptors.call import ServerCall
+from shieldmesh.telemetry import span_id
+
+_log = logging.getLogger("shieldmesh.rpc")
+
+
+@asynccontextmanager
+async def serve(call: ServerCall) -> AsyncIterator[None]:
+    """Turns whatever the handler raises into a MeshError with this hop added.
+
+    A cancellation from outside stays one. A `CancelledError` of an inner task would leave the caller without any
+    status, waiting for its deadline: it becomes an error like any other.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise _with_hop(InternalError("a part of the work was cancelled", reason="INNER_CANCELLED"), call) from None
+    except BaseExceptionGroup as group:
+        raise _with_hop(_first_cause(group), call) from group
+    except Exception as error:
+        raise _with_hop(_translate(error), call) from error
+
+
+def _first_cause(group: BaseExceptionGroup[BaseException]) -> MeshError:
+    """The error of a task group that says most: a typed one before a defect."""
+    leaves = [_translate(error) for error in _leaves(group)]
+    return next((error for error in leaves if not isinstance(error, InternalError)), leaves[0])
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
+
+
+def _translate(error: BaseException) -> MeshError:
+    if isinstance(error, MeshError):
+        return error
+    if isinstance(error, grpc.aio.AioRpcError):
+        return errors.from_rpc_error(error)
+    # Neither the caller nor the log sees the exception's text: it can quote what a user said.
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    _log.error("a handler failed with %s at %s", type(error).__name__, " > ".join(frames))
+    return InternalError("the service failed; its log says where")
+
+
+def _with_hop(error: MeshError, call: ServerCall) -> MeshError:
+    error.seen_by(
+        Hop(
+            service=call.server.service,
+            method=call.method,
+            instance=call.server.instance,
+            span_id=span_id(trace.get_current_span()),
+            elapsed=time.monotonic() - call.started,
+            reason=error.reason,
+        )
+    )
+    return error

@@ -1,0 +1,118 @@
+"""The one `grpc.aio.ServerInterceptor`: it runs each handler inside the mesh's interceptors, in the RPC's own task.
+
+Streaming handlers are asynchronous generators for whoever writes them. Here they are driven as a coroutine: grpc.aio
+would close a generator from another context when the client cancels during a write, and no ContextVar could be reset.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any, cast
+
+import grpc
+from grpc._cython.cygrpc import ExecuteBatchError
+
+from shieldmesh import errors
+from shieldmesh.errors import MeshError
+from shieldmesh.interceptors.call import Metadata, ServerCall, ServerIdentity, ServerInterceptor
+
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]
+Handler = grpc.RpcMethodHandler[Any, Any]  # request and response types differ per method
+ServicerContext = grpc.aio.ServicerContext[Any, Any]
+
+_OURS = "/shieldmesh."
+
+
+class MeshInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every method of the mesh's own services; health and reflection pass as they are.
+
+    Attributes:
+        running: Calls being served, their cleanup included.
+    """
+
+    def __init__(self, server: ServerIdentity, interceptors: Sequence[ServerInterceptor]) -> None:
+        self._server = server
+        self._interceptors = interceptors
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.running = 0
+
+    async def wait_idle(self) -> None:
+        """Returns when no call is being served and all have cleaned up."""
+        await self._idle.wait()
+
+    async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """See `grpc.aio.ServerInterceptor`."""
+        handler = await continuation(handler_call_details)
+        method = _text(handler_call_details.method)
+        if handler is None or not method.startswith(_OURS):
+            return handler
+        serve = self._stream if handler.response_streaming else self._unary
+        behaviour, make = _parts(handler)
+
+        async def around(request: Any, context: ServicerContext) -> Any:
+            return await serve(method.lstrip("/"), behaviour, request, context)
+
+        return make(around, handler.request_deserializer, handler.response_serializer)
+
+    async def _unary(self, method: str, behaviour: Callable[..., Any], request: Any, context: ServicerContext) -> Any:
+        async with self._inside(method, context) as call:
+            response = await behaviour(request, context)
+            call.sent = 1
+            return response
+
+    async def _stream(self, method: str, behaviour: Callable[..., Any], request: Any, context: ServicerContext) -> None:
+        async with self._inside(method, context) as call, aclosing(behaviour(request, context)) as events:
+            async for event in events:
+                await _write(context, event)
+                call.sent += 1
+
+    @asynccontextmanager
+    async def _inside(self, method: str, context: ServicerContext) -> AsyncIterator[ServerCall]:
+        self.running += 1
+        self._idle.clear()
+        call = ServerCall(self._server, method, _metadata(context), context.time_remaining())
+        try:
+            async with AsyncExitStack() as stack:
+                for intercept in self._interceptors:
+                    await stack.enter_async_context(intercept(call))
+                yield call
+        except MeshError as error:
+            await _abort(context, error)
+        finally:
+            self.running -= 1
+            if not self.running:
+                self._idle.set()
+
+
+async def _write(context: ServicerContext, event: object) -> None:
+    try:
+        await context.write(event)
+    except ExecuteBatchError as error:
+        # The peer is gone. grpc.aio cancels this task for that, but the failed write can come first.
+        raise asyncio.CancelledError from error
+
+
+async def _abort(context: ServicerContext, error: MeshError) -> None:
+    details = (errors.STATUS_DETAILS_KEY, errors.to_status(error).SerializeToString())
+    await context.abort(error.code, error.message, (details,))
+
+
+def _parts(handler: Handler) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The handler's behaviour, and what makes a handler of its arity."""
+    streams = (bool(handler.request_streaming), bool(handler.response_streaming))
+    behaviour, make = {
+        (False, False): (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
+        (False, True): (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
+        (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
+        (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
+    }[streams]
+    return cast(Callable[..., Any], behaviour), make  # a handler has the behaviour of its arity
+
+
+def _metadata(context: ServicerContext) -> Metadata:
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
+def _text(method: str | bytes) -> str:
+    return method.decode() if isinstance(method, bytes) else method

@@ -1,0 +1,108 @@
+"""A service's process: serve, say so, and leave in good order."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+import grpc
+import structlog
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from shieldmesh import channels, exporting, logs
+from shieldmesh.interceptors import INNER
+from shieldmesh.interceptors.call import ServerIdentity, ServerInterceptor
+from shieldmesh.interceptors.server import MeshInterceptor
+from shieldmesh.settings import ServiceSettings
+
+SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
+    # Two servers on one port would share its calls silently; workers that want that will say so.
+    ("grpc.so_reuseport", 0),
+    # The other half of shieldmesh.channels.CHANNEL_OPTIONS: without it such pings end in ENHANCE_YOUR_CALM.
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # A peer that never acknowledges SETTINGS is not held to any header limit: let it go.
+    ("grpc.http2.settings_timeout", 2_000),
+)
+
+OpenService = Callable[[grpc.aio.Server], AbstractAsyncContextManager[Sequence[str]]]
+"""Builds what a service needs, adds its servicers to the server, and yields the full names of its gRPC services."""
+
+_log = structlog.stdlib.get_logger("shieldmesh.server")
+_CLEANUP_SECONDS = 5.0
+
+
+def run(
+    name: str, settings: ServiceSettings, open_service: OpenService, interceptors: Sequence[ServerInterceptor] = INNER
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains: no new calls, the running ones finish within the grace.
+
+    Raises:
+        SystemExit: the address cannot be served; the message says why.
+    """
+    identity = ServerIdentity(name, f"{socket.gethostname()}-{secrets.token_hex(3)}", settings.call_cap)
+    logs.configure(name, settings.log_format, settings.log_level)
+    with exporting.tracing(identity, exporting.exporter_from_environment()):
+        uvloop.run(_serve(identity, settings, open_service, interceptors))
+
+
+async def _serve(
+    identity: ServerIdentity,
+    settings: ServiceSettings,
+    open_service: OpenService,
+    interceptors: Sequence[ServerInterceptor],
+) -> None:
+    stop = _stop_event()
+    around = MeshInterceptor(identity, interceptors)
+    server = grpc.aio.server(interceptors=[around], options=SERVER_OPTIONS)
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    async with open_service(server) as services:
+        reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        _listen(server, settings.listen)
+        await server.start()
+        for service in services:
+            await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await checks.set("", health_pb2.HealthCheckResponse.SERVING)
+        _log.info("serving", address=settings.listen, pid=os.getpid())
+        await stop.wait()
+        await _drain(server, checks, around, settings)
+    await channels.close()
+    _log.info("stopped")
+
+
+def _listen(server: grpc.aio.Server, address: str) -> None:
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError:
+        raise SystemExit(
+            f"cannot listen on {address}: it is in use or not allowed; stop what serves there, or choose another"
+        ) from None
+
+
+async def _drain(
+    server: grpc.aio.Server, checks: health.aio.HealthServicer, around: MeshInterceptor, settings: ServiceSettings
+) -> None:
+    _log.info("draining", running=around.running)
+    await checks.enter_graceful_shutdown()
+    await asyncio.sleep(settings.drain_notice)
+    await server.stop(settings.drain_grace)
+    try:
+        # stop() cancels what outlasts the grace, but does not wait for its cleanup.
+        await asyncio.wait_for(around.wait_idle(), _CLEANUP_SECONDS)
+    except TimeoutError:
+        _log.warning("calls left behind", running=around.running)
+
+
+def _stop_event() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

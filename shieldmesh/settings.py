@@ -1,0 +1,78 @@
+"""Settings of a process: one frozen object, read once in `__main__` and passed down.
+
+This is the only place that reads the environment.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MAX_SOCKET_PATH = 107
+"""Bytes of a Unix socket's path (sockaddr_un on Linux, less the closing NUL)."""
+
+
+class ServiceSettings(BaseSettings):
+    """What every service can be told. A service subclasses this with its own prefix, SHIELDMESH_<SERVICE>_."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    listen: str
+    """Where to serve gRPC: `host:port` or `unix:/path`."""
+    log_format: Literal["json", "text"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    drain_notice: float = Field(default=0.0, ge=0, le=600)
+    """Seconds between turning NOT_SERVING and refusing new calls, for load balancers to notice."""
+    drain_grace: float = Field(default=10.0, ge=0, le=3600)
+    """Seconds that running calls get to finish when the service stops."""
+    call_cap: float = Field(default=600.0, gt=0, le=86_400)
+    """Seconds that any call may take."""
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def load(kind: type[S]) -> S:
+    """The settings from the environment.
+
+    Raises:
+        SystemExit: a value is wrong or a name with this service's prefix is unknown; the message names the variable.
+    """
+    prefix = kind.model_config.get("env_prefix", "")
+    known = {f"{prefix}{name}".upper() for name in kind.model_fields}
+    unknown = sorted(name for name in os.environ if name.startswith(prefix) and name not in known)
+    if unknown:
+        raise SystemExit(f"unknown setting {unknown[0]}: expected one of {', '.join(sorted(known))}")
+    try:
+        settings = kind()
+    except ValidationError as error:
+        problems = [f"{prefix}{'_'.join(map(str, e['loc']))}".upper() + f": {e['msg']}" for e in error.errors()]
+        raise SystemExit("wrong settings:\n  " + "\n  ".join(problems)) from None
+    check_address(settings.listen, f"{prefix}LISTEN")
+    return settings
+
+
+def check_address(address: str, name: str) -> None:
+    """Refuses an address that no socket could have.
+
+    Raises:
+        SystemExit: the path of a Unix socket is too long; the message says by how much and what to do.
+    """
+    path = address.removeprefix("unix:")
+    length = len(os.fsencode(path))
+    if path != address and length > MAX_SOCKET_PATH:
+        raise SystemExit(
+            f"{name}: the socket path {path} has {length} bytes, at most {MAX_SOCKET_PATH} are possible: "
+            "choose a shorter directory"
+        )
+
+
+def exit_on_system_error(run: Callable[[], None]) -> None:
+    """Runs a process's main, turning expected operating system errors into one sentence and exit code 1."""
+    try:
+        run()
+    except OSError as error:
+        sys.exit(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
