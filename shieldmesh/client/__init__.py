@@ -1,0 +1,50 @@
+"""The Python client: `connect` for asyncio, `connect_sync` for everything else."""
+
+from shieldmesh.client.events import (
+    Action,
+    Delta,
+    Direction,
+    Event,
+    Finding,
+    Finished,
+    FinishReason,
+    Progress,
+    Receipt,
+    Result,
+    Started,
+    Timings,
+    ToolCallDelta,
+    Usage,
+    Verdict,
+)
+from shieldmesh.client.mesh import Mesh, connect
+from shieldmesh.client.request import Message, Role, Sampling
+from shieldmesh.client.sync import SyncMesh, SyncTurn, connect_sync
+from shieldmesh.client.turn import Turn
+
+__all__ = [
+    "Action",
+    "Delta",
+    "Direction",
+    "Event",
+    "Finding",
+    "FinishReason",
+    "Finished",
+    "Mesh",
+    "Message",
+    "Progress",
+    "Receipt",
+    "Result",
+    "Role",
+    "Sampling",
+    "Started",
+    "SyncMesh",
+    "SyncTurn",
+    "Timings",
+    "ToolCallDelta",
+    "Turn",
+    "Usage",
+    "Verdict",
+    "connect",
+    "connect_sync",
+]

@@ -1,0 +1,21 @@
+"""What to tell people whose mesh does not answer."""
+
+from shieldmesh.errors import MeshError, UnavailableError
+
+
+def explain(error: MeshError, target: str, received: int) -> MeshError:
+    """The same error, or one that says what to do when no service of a mesh answered at `target`.
+
+    Args:
+        error: How the call failed.
+        target: Where it went.
+        received: How many events had come.
+    """
+    answered = any(hop.instance for hop in error.hops)
+    if answered or not isinstance(error, UnavailableError):
+        return error
+    if received:
+        message = f"the connection to the mesh at {target} broke after event {received}"
+    else:
+        message = f"nothing answers at {target}: start a mesh with `shieldmesh up`, or give the URL of one that runs"
+    return UnavailableError(message, reason=error.reason, retry_after=error.retry_after, hops=error.hops)

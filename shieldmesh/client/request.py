@@ -1,0 +1,135 @@
+"""What a client asks of a mesh."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from shieldmesh import context
+from shieldmesh.context import ID_PATTERN, RequestContext
+from shieldmesh.errors import InvalidArgumentError
+from shieldmesh.v1 import chat_pb2, generation_pb2, message_pb2
+
+DEFAULT_TIMEOUT: Final = 300.0
+"""Seconds that a whole turn may take when the caller says nothing else."""
+
+
+class Role(StrEnum):
+    """Who speaks."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of a conversation: `Message("user", "Hello")`."""
+
+    role: Role | str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to choose tokens. None takes the profile's value; one that the profile does not allow is refused."""
+
+    temperature: float | None = None
+    """0 (greedy) to 2."""
+    top_p: float | None = None
+    top_k: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, under whose identity it is made, and the seconds it may take (None: the gateway's cap)."""
+
+    request: chat_pb2.ChatRequest
+    identity: RequestContext
+    timeout: float | None
+
+
+def build_call(
+    prompt: str | Sequence[Message],
+    *,
+    profile: str = "",
+    session: str = "",
+    sampling: Sampling | None = None,
+    timeout: float | None = DEFAULT_TIMEOUT,
+) -> Call:
+    """The call that asks for one turn.
+
+    Raises:
+        InvalidArgumentError: a value cannot be sent; `field` names it.
+    """
+    conversation = [Message(Role.USER, prompt)] if isinstance(prompt, str) else prompt
+    request = chat_pb2.ChatRequest(
+        profile=_text(profile, "profile"),
+        messages=[_message(message, index) for index, message in enumerate(conversation)],
+        sampling=_sampling(sampling),
+    )
+    return wrap_call(request, session=session, timeout=timeout)
+
+
+def wrap_call(request: chat_pb2.ChatRequest, *, session: str, timeout: float | None) -> Call:
+    """The call that sends a ready request.
+
+    Raises:
+        InvalidArgumentError: the session id or the timeout is none; `field` names it.
+    """
+    if session and not ID_PATTERN.fullmatch(session):
+        raise InvalidArgumentError(
+            "the session id is not one: expected 1 to 128 characters of A-Z a-z 0-9 . _ : -", field="session"
+        )
+    if timeout is not None and not timeout > 0:
+        raise InvalidArgumentError("the timeout must be more than 0 seconds", field="timeout")
+    identity = context.current()
+    return Call(request, replace(identity, session_id=session) if session else identity, timeout)
+
+
+_ROLES: Final = {
+    Role.SYSTEM: message_pb2.ROLE_SYSTEM,
+    Role.USER: message_pb2.ROLE_USER,
+    Role.ASSISTANT: message_pb2.ROLE_ASSISTANT,
+}
+
+
+def _message(message: Message, index: int) -> message_pb2.Message:
+    if message.role not in _ROLES:
+        raise InvalidArgumentError(
+            f"the role must be one of {', '.join(_ROLES)}; it is {message.role!r}", field=f"messages[{index}].role"
+        )
+    text = _text(message.text, f"messages[{index}].parts[0].text")
+    return message_pb2.Message(role=_ROLES[Role(message.role)], parts=[message_pb2.ContentPart(text=text)])
+
+
+def _sampling(sampling: Sampling | None) -> generation_pb2.Sampling | None:
+    if sampling is None:
+        return None
+    try:
+        return generation_pb2.Sampling(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            frequency_penalty=sampling.frequency_penalty,
+            presence_penalty=sampling.presence_penalty,
+            max_tokens=sampling.max_tokens,
+            seed=sampling.seed,
+            stop=sampling.stop,
+        )
+    except ValueError as error:
+        raise InvalidArgumentError("a sampling value is out of its type's range", field="sampling") from error
+
+
+def _text(text: str, field: str) -> str:
+    """Refuses what UTF-8 cannot say, for example halves of surrogate pairs from an odd command line."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgumentError("the text is not valid Unicode", field=field) from None
+    return text

@@ -1,0 +1,105 @@
+"""One turn, read as it happens."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import AsyncGeneratorType, TracebackType
+from typing import Self, cast
+
+import grpc
+
+from shieldmesh import calls, channels, context
+from shieldmesh.client import wire
+from shieldmesh.client.events import Event, Result
+from shieldmesh.client.reach import explain
+from shieldmesh.client.request import Call
+from shieldmesh.errors import CancelledCallError, MeshError
+from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
+
+
+class Turn:
+    """The events of one turn, to be read once with `async for`. The call is made when the first one is asked for.
+
+    Reading to the end, an error, and leaving `async with turn:` all end the call. So does dropping the turn, as
+    `async for event in mesh.chat(…): break` does; where somebody else may hold on to it, use `async with` or `aclose`.
+    """
+
+    def __init__(self, target: str, call: Call) -> None:
+        self._running = _Running()
+        # The generator must not know this object: without a cycle, dropping the turn closes it at once.
+        # It is an AsyncGeneratorType, which typing has no way to say of a function.
+        self._events = cast("AsyncGeneratorType[Event]", _read(target, call, self._running))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await anext(self._events)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def result(self) -> Result:
+        """The whole turn, once it has ended.
+
+        Raises:
+            MeshError: the mesh could not do its job; the error's hops say where.
+        """
+        async with self:
+            return wire.collect([event async for event in self])
+
+    async def text(self) -> str:
+        """All released text, once the turn has ended.
+
+        Raises:
+            MeshError: see `result`.
+        """
+        return (await self.result()).text
+
+    async def aclose(self) -> None:
+        """Cancels what still runs. Whoever is reading meanwhile gets a `CancelledCallError`."""
+        self._running.close()
+        if not self._events.ag_running:
+            await self._events.aclose()
+
+
+@dataclass(slots=True)
+class _Running:
+    """The call behind a turn, once it is made."""
+
+    call: grpc.aio.Call | None = None
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
+        if self.call is not None:
+            self.call.cancel()
+
+
+async def _read(target: str, call: Call, running: _Running) -> AsyncGenerator[Event]:
+    reader = wire.EventReader()
+    try:
+        async with AsyncExitStack() as stack:
+            stub = chat_pb2_grpc.ChatServiceStub(channels.get(target))
+            with context.use(call.identity):
+                opening = calls.stream(stub.Chat, call.request, timeout=call.timeout)
+                stream = running.call = await stack.enter_async_context(opening)
+            message: chat_pb2.ChatEvent
+            async for message in stream:
+                event = reader.read(message)
+                if event is not None:
+                    yield event
+            reader.end()
+    except MeshError as error:
+        raise explain(error, target, reader.sequence) from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if running.closed and task is not None and not task.cancelling():
+            raise CancelledCallError("the turn was closed while it was being read") from None
+        raise

@@ -1,0 +1,60 @@
+"""Where a mesh is: one notation for people, one for gRPC."""
+
+import os
+import re
+from typing import Final
+
+DEFAULT_URL: Final = "127.0.0.1:50051"
+DEFAULT_PORT: Final = 50051
+MAX_SOCKET_PATH: Final = 107
+"""Bytes that a Unix socket's path may have on Linux."""
+
+_PLAIN: Final = ("mesh", "grpc")
+_EXAMPLES: Final = "mesh://host:50051, grpc://host:50051, host:50051 or unix:/path/to.sock"
+_HOST: Final = re.compile(r"\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+
+
+def parse_url(url: str) -> str:
+    """The gRPC target that `url` names; the port is 50051 where none is given.
+
+    Raises:
+        ValueError: `url` names no mesh; the message says which forms do.
+    """
+    if url.startswith("unix:"):
+        return _unix(url)
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return _host_and_port(url, url)
+    # 1. our own schemes, 2. a name that gRPC resolves itself, 3. what is planned, 4. anything else
+    if scheme in _PLAIN:
+        return _host_and_port(rest.removesuffix("/"), url)
+    if scheme == "dns":
+        return f"dns:///{_host_and_port(rest.removeprefix('/'), url)}"
+    if scheme in {"meshs", "grpcs"}:
+        raise ValueError(f"{url!r} asks for TLS, which is not supported yet: put a TLS proxy in front, or use mesh://")
+    raise ValueError(f"{url!r} is not the URL of a mesh: {scheme}:// is unknown, expected {_EXAMPLES}")
+
+
+def _unix(url: str) -> str:
+    path = url.removeprefix("unix:")
+    if path.startswith("//"):
+        path = path.removeprefix("//")
+        if not path.startswith("/"):
+            raise ValueError(f"{url!r} names no absolute path: expected unix:///path/to.sock or unix:path/to.sock")
+    if not path or "\0" in path:
+        raise ValueError(f"{url!r} names no socket: expected unix:/path/to.sock")
+    length = len(os.fsencode(path))
+    if length > MAX_SOCKET_PATH:
+        raise ValueError(f"the socket path in {url!r} has {length} bytes, but at most {MAX_SOCKET_PATH} are possible")
+    return f"unix:{path}"
+
+
+def _host_and_port(text: str, url: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, str(DEFAULT_PORT)
+    if not _HOST.fullmatch(host):
+        raise ValueError(f"{url!r} is not the URL of a mesh: expected {_EXAMPLES} (IPv6 addresses in brackets)")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{url!r} has no usable port: expected a number from 1 to 65535")
+    return f"{host}:{port}"

@@ -1,0 +1,177 @@
+"""From the contract's messages to events."""
+
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import Final
+
+from google.protobuf import json_format
+from google.protobuf.duration_pb2 import Duration
+
+from shieldmesh import errors
+from shieldmesh.client import events
+from shieldmesh.client.events import Action, Delta, Direction, Event, Finding, Finished, FinishReason, Started, Verdict
+from shieldmesh.errors import DataLossError, InternalError
+from shieldmesh.v1 import chat_pb2, generation_pb2, policy_pb2
+
+
+class EventReader:
+    """Reads the messages of one turn and sees that none is missing.
+
+    Attributes:
+        finished: Whether the turn's last event has come.
+        sequence: The last sequence number that has come, 0 before the first.
+    """
+
+    def __init__(self) -> None:
+        self.finished = False
+        self.sequence = 0
+
+    def read(self, message: chat_pb2.ChatEvent) -> Event | None:
+        """The event in `message`, or None for one that this client does not know.
+
+        Raises:
+            DataLossError: events are missing or came twice.
+        """
+        if message.sequence != self.sequence + 1:
+            raise DataLossError(f"event {message.sequence} of the turn came where {self.sequence + 1} was expected")
+        self.sequence = message.sequence
+        event = _event(message)
+        self.finished = isinstance(event, Finished)
+        return event
+
+    def end(self) -> None:
+        """Says that no message follows.
+
+        Raises:
+            InternalError: the last one was not `finished`.
+        """
+        if not self.finished:
+            raise InternalError(f"the stream ended after event {self.sequence} without saying how the turn ended")
+
+
+def collect(turn: Iterable[Event]) -> events.Result:
+    """The whole turn from all its events."""
+    text: list[str] = []
+    reasoning: list[str] = []
+    verdicts: list[Verdict] = []
+    started: Started | None = None
+    finished: Finished | None = None
+    for event in turn:
+        match event:
+            case Started():
+                started = event
+            case Delta(choice=0):
+                text.append(event.text)
+                reasoning.append(event.reasoning)
+            case Verdict():
+                verdicts.append(event)
+            case Finished():
+                finished = event
+            case _:
+                pass
+    if started is None or finished is None:
+        raise InternalError("the turn has no beginning or no end: it was read before, or the mesh broke its contract")
+    return events.Result("".join(text), "".join(reasoning), started, tuple(verdicts), finished)
+
+
+def _event(message: chat_pb2.ChatEvent) -> Event | None:
+    match message.WhichOneof("event"):
+        case "started":
+            return _started(message.sequence, message.started)
+        case "delta":
+            return _delta(message.sequence, message.delta)
+        case "verdict":
+            return _verdict(message.sequence, message.verdict)
+        case "progress":
+            payload = MappingProxyType(json_format.MessageToDict(message.progress.payload))
+            return events.Progress(message.sequence, message.progress.name, payload)
+        case "finished":
+            return _finished(message.sequence, message.finished)
+        case None:
+            return None
+
+
+def _started(sequence: int, started: chat_pb2.TurnStarted) -> Started:
+    return Started(
+        sequence,
+        turn_id=started.turn_id,
+        session_id=started.session_id,
+        profile=started.profile,
+        profile_version=started.profile_version,
+        model=started.model,
+        trace_id=started.trace_id,
+    )
+
+
+def _delta(sequence: int, delta: generation_pb2.Delta) -> Delta:
+    tool_call = None
+    if delta.HasField("tool_call"):
+        part = delta.tool_call
+        tool_call = events.ToolCallDelta(part.index, part.id, part.name, part.arguments)
+    return Delta(sequence, delta.text, delta.reasoning, tool_call, delta.choice, delta.token_count)
+
+
+_ACTIONS: Final = {
+    policy_pb2.ACTION_ALLOW: Action.ALLOW,
+    policy_pb2.ACTION_FLAG: Action.FLAG,
+    policy_pb2.ACTION_REDACT: Action.REDACT,
+    policy_pb2.ACTION_BLOCK: Action.BLOCK,
+}
+_DIRECTIONS: Final = {
+    policy_pb2.DIRECTION_INPUT: Direction.INPUT,
+    policy_pb2.DIRECTION_OUTPUT: Direction.OUTPUT,
+}
+_REASONS: Final = {
+    generation_pb2.FINISH_REASON_STOP: FinishReason.STOP,
+    generation_pb2.FINISH_REASON_LENGTH: FinishReason.LENGTH,
+    generation_pb2.FINISH_REASON_TOOL_CALLS: FinishReason.TOOL_CALLS,
+    generation_pb2.FINISH_REASON_CONTENT_FILTER: FinishReason.CONTENT_FILTER,
+    generation_pb2.FINISH_REASON_CANCELLED: FinishReason.CANCELLED,
+}
+
+
+def _verdict(sequence: int, verdict: policy_pb2.Verdict) -> Verdict:
+    return Verdict(
+        sequence,
+        shield=verdict.shield,
+        direction=_DIRECTIONS.get(verdict.direction, Direction.UNKNOWN),
+        action=_ACTIONS.get(verdict.action, Action.UNKNOWN),
+        findings=tuple(Finding(found.kind, found.start, found.end, found.score) for found in verdict.findings),
+        text_index=verdict.text_index,
+        error=verdict.error,
+    )
+
+
+def _finished(sequence: int, finished: chat_pb2.TurnFinished) -> Finished:
+    usage, receipt, timings = finished.usage, finished.receipt, finished.timings
+    return Finished(
+        sequence,
+        reason=_REASONS.get(finished.reason, FinishReason.UNKNOWN),
+        usage=events.Usage(
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            total_tokens=usage.total_tokens,
+        ),
+        receipt=events.Receipt(
+            generated_characters=receipt.generated_characters,
+            released_characters=receipt.released_characters,
+            redacted_characters=receipt.redacted_characters,
+            withheld_characters=receipt.withheld_characters,
+            most_held_characters=receipt.most_held_characters,
+            longest_hold=errors.seconds(receipt.longest_hold),
+            input_shields=tuple(receipt.input_shields),
+            output_shields=tuple(receipt.output_shields),
+        ),
+        timings=events.Timings(
+            input_cleared=_since_start(timings.HasField("input_cleared"), timings.input_cleared),
+            admitted=_since_start(timings.HasField("admitted"), timings.admitted),
+            first_token=_since_start(timings.HasField("first_token"), timings.first_token),
+            first_release=_since_start(timings.HasField("first_release"), timings.first_release),
+            total=_since_start(timings.HasField("total"), timings.total),
+        ),
+    )
+
+
+def _since_start(reached: bool, value: Duration) -> float | None:
+    return errors.seconds(value) if reached else None
