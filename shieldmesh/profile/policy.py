@@ -1,0 +1,175 @@
+"""What a profile says: the policy of a turn, as typed and frozen models."""
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Generic, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from .options import DenyListOptions, PiiKind, PiiOptions, SecretKind, SecretsOptions, ShieldOptions
+
+Action = Literal["allow", "flag", "redact", "block"]
+OnError = Literal["closed", "open"]
+InputMode = Literal["parallel", "gate"]
+SamplingField = Literal[
+    "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "max_tokens", "seed", "stop"
+]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}\z")]
+
+MAX_TIMEOUT: Final = 60.0
+"""Seconds that a shield may be given."""
+
+TypeT = TypeVar("TypeT", bound=str)
+KindT = TypeVar("KindT", bound=str)
+OptionsT = TypeVar("OptionsT", bound=ShieldOptions)
+
+
+class Part(BaseModel):
+    """A part of a policy; unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SamplingPolicy(Part):
+    """How tokens are chosen; the ranges of `shieldmesh.v1.Sampling`. None leaves it to the model."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0, lt=2**32)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    max_tokens: int | None = Field(default=None, ge=1, lt=2**32)
+    seed: int | None = Field(default=None, ge=0, lt=2**64)
+    stop: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(default=(), max_length=16)
+
+
+class Limits(Part):
+    """What a turn may use at most."""
+
+    input_characters: int = Field(default=100_000, ge=1, le=10_000_000)
+    """Code points of all messages of a request together."""
+    duration: float = Field(default=300.0, gt=0, le=86_400)
+    """Seconds from start to end."""
+
+
+class ShieldEntry(Part, Generic[TypeT, KindT, OptionsT]):
+    """One shield of a set. Its name is its type's, unless the policy gives another."""
+
+    name: Name = ""
+    type: TypeT
+    action: Action
+    actions: dict[KindT, Action] = Field(default_factory=lambda: {})
+    """Other actions for findings of these kinds."""
+    on_error: OnError = "closed"
+    timeout: float | None = Field(default=None, gt=0, le=MAX_TIMEOUT)
+    """Seconds for one inspection; None means the shield service's default."""
+    options: OptionsT
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_type(cls, data: JsonValue) -> JsonValue:
+        if isinstance(data, dict) and "name" not in data and isinstance(data.get("type"), str):
+            return {"name": data["type"], **data}
+        return data
+
+    @property
+    def may_redact(self) -> bool:
+        """Whether any finding of this shield would be replaced."""
+        return "redact" in {self.action, *self.actions.values()}
+
+
+class PiiEntry(ShieldEntry[Literal["pii"], PiiKind, PiiOptions]):
+    """Looks for personal data."""
+
+    options: PiiOptions = PiiOptions()
+
+
+class SecretsEntry(ShieldEntry[Literal["secrets"], SecretKind, SecretsOptions]):
+    """Looks for credentials."""
+
+    options: SecretsOptions = SecretsOptions()
+
+
+class DenyListEntry(ShieldEntry[Literal["deny_list"], Literal["denied_term"], DenyListOptions]):
+    """Looks for terms of a list."""
+
+
+AnyShield = Annotated[PiiEntry | SecretsEntry | DenyListEntry, Field(discriminator="type")]
+
+
+def _once(values: Sequence[str]) -> None:
+    if repeated := sorted({value for value in values if values.count(value) > 1}):
+        raise ValueError(f"{', '.join(repeated)} stands there more than once; names must differ")
+
+
+def _named_once(shields: tuple[AnyShield, ...]) -> tuple[AnyShield, ...]:
+    _once([shield.name for shield in shields])
+    return shields
+
+
+def _fields_once(fields: tuple[SamplingField, ...]) -> tuple[SamplingField, ...]:
+    _once(fields)
+    return fields
+
+
+ShieldSet = Annotated[tuple[AnyShield, ...], Field(max_length=32), AfterValidator(_named_once)]
+
+
+class InputPolicy(Part):
+    """What guards the way from the client to the model."""
+
+    shields: ShieldSet = ()
+    mode: InputMode = Field(default="parallel", validate_default=True)
+    """`gate` waits for the shields before the model sees anything; `parallel` lets it start beside them. Where the
+    file does not say: `gate` when a shield may redact, which has to happen before, else `parallel`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_empty_mode(cls, data: JsonValue) -> JsonValue:
+        # The mode's default depends on the shields, which are validated first: see _fit.
+        return {"mode": "", **data} if isinstance(data, dict) else data
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _fit(cls, mode: JsonValue, info: ValidationInfo) -> JsonValue:
+        shields: tuple[AnyShield, ...] = info.data.get("shields", ())
+        redacting = [shield.name for shield in shields if shield.may_redact]
+        if mode == "":
+            return "gate" if redacting else "parallel"
+        if mode == "parallel" and redacting:
+            raise ValueError(
+                f"parallel lets the model read the text before {', '.join(redacting)} can redact it: "
+                "use gate, or another action"
+            )
+        return mode
+
+
+class OutputPolicy(Part):
+    """What guards the way from the model to the client."""
+
+    shields: ShieldSet = ()
+
+
+class Policy(Part):
+    """The content of a profile's file."""
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    prompt: str = ""
+    """The system prompt; empty means none."""
+    sampling: SamplingPolicy = SamplingPolicy()
+    allow_overrides: Annotated[tuple[SamplingField, ...], AfterValidator(_fields_once)] = ()
+    """The sampling fields that a caller may set."""
+    limits: Limits = Limits()
+    model_options: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
+    """Options of the model's backend, passed on as they are."""
+    input: InputPolicy = Field(default_factory=InputPolicy)
+    output: OutputPolicy = OutputPolicy()

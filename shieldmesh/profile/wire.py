@@ -1,0 +1,45 @@
+"""A policy in the words of the contract."""
+
+from typing import Any, Final
+
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
+
+from shieldmesh import errors
+from shieldmesh.v1 import generation_pb2, policy_pb2
+
+from .policy import Action, AnyShield, OnError, SamplingPolicy
+
+ACTIONS: Final["dict[Action, policy_pb2.Action.ValueType]"] = {
+    "allow": policy_pb2.ACTION_ALLOW,
+    "flag": policy_pb2.ACTION_FLAG,
+    "redact": policy_pb2.ACTION_REDACT,
+    "block": policy_pb2.ACTION_BLOCK,
+}
+ON_ERROR: Final["dict[OnError, policy_pb2.OnError.ValueType]"] = {
+    "closed": policy_pb2.ON_ERROR_CLOSED,
+    "open": policy_pb2.ON_ERROR_OPEN,
+}
+
+
+def shield_spec(entry: AnyShield) -> policy_pb2.ShieldSpec:
+    """The shield as a `ShieldSpec`."""
+    return policy_pb2.ShieldSpec(
+        name=entry.name,
+        type=entry.type,
+        action=ACTIONS[entry.action],
+        action_by_kind={kind: ACTIONS[action] for kind, action in entry.actions.items()},
+        on_error=ON_ERROR[entry.on_error],
+        timeout=None if entry.timeout is None else errors.duration(entry.timeout),
+        options=struct(entry.options.model_dump(mode="json")),
+    )
+
+
+def sampling(policy: SamplingPolicy) -> generation_pb2.Sampling:
+    """The sampling as a `Sampling`, with the fields that the policy sets."""
+    return generation_pb2.Sampling(**policy.model_dump(exclude_none=True))
+
+
+def struct(values: dict[str, Any]) -> Struct:  # Any: JSON values of any shape
+    """JSON values as a `Struct`."""
+    return json_format.ParseDict(values, Struct())
