@@ -1,0 +1,163 @@
+"""The seam between the service and what generates: one small Protocol, and the values that pass through it.
+
+A backend knows nothing of gRPC. It counts tokens where they arise, so that usage is right however a generation ends.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Literal, Protocol
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that an assistant message makes; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of a conversation."""
+
+    role: Role
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to choose tokens; None takes the model's default. Ranges as in `shieldmesh.v1.Sampling`."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call; `parameters` is a JSON Schema as JSON text, or ""."""
+
+    name: str
+    description: str
+    parameters: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """A validated request. `options` are the backend's own, not yet checked."""
+
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+    tools: tuple[Tool, ...] = ()
+    json_schema: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFragment:
+    """A piece of a tool call; `id` and `name` come with its first one."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """New output of one choice: text, reasoning, or a tool call's fragment, and the tokens that it completes."""
+
+    choice: int = 0
+    text: str = ""
+    reasoning: str = ""
+    tool: ToolFragment | None = None
+    token_count: int = 0
+
+
+class FinishReason(Enum):
+    """Why a generation ended by itself."""
+
+    STOP = auto()
+    LENGTH = auto()
+    TOOL_CALLS = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The last step of a generation that was neither cancelled nor failed."""
+
+    reason: FinishReason
+
+
+Step = Output | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, as the engine counts them."""
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+
+    @property
+    def total(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt + self.completion
+
+
+class Generation(Protocol):
+    """One answer to one request. Nothing runs before `batches` is iterated."""
+
+    @property
+    def usage(self) -> Usage:
+        """What it has cost so far; final once `batches` has ended or was closed, also by cancellation."""
+        ...
+
+    def batches(self) -> AsyncGenerator[Sequence[Step], None]:
+        """All steps, each time those that gathered since the last were taken; a `Finish` is the very last.
+
+        To be iterated once. Closing it, or cancelling the task in it, stops the engine; it ends when the engine has
+        really left this generation. It runs ahead of its reader by a bounded number of tokens.
+
+        Raises:
+            MeshError: the engine refused the request or failed.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """Something that generates, for one model. Belongs to the loop that opened it."""
+
+    @property
+    def context_window(self) -> int:
+        """The longest prompt and answer together, in tokens; 0 means unknown."""
+        ...
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens generated since the start."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> Generation:
+        """The generation that answers `request`, not yet running.
+
+        Raises:
+            InvalidArgumentError: this backend cannot do what the request asks; `field` names it.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Frees the engine. No generation may be running."""
+        ...

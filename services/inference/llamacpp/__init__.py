@@ -1,0 +1,1 @@
+"""The backend `llamacpp`: llama.cpp in this process, with continuous batching."""

@@ -1,0 +1,157 @@
+"""The backend `replay`: a script, or the last user message back, as tokens at a given pace.
+
+For tests, benchmarks, and trying the guards from outside. Tokens are the pieces of the cut; the prompt is counted with
+the same cut.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shieldmesh.errors import InternalError, InvalidArgumentError
+
+from .backend import Finish, GenerationRequest, Message, Output, Step, Usage
+from .options import refused
+from .script import Cut, cut, until_end
+
+_SOURCES: Final = frozenset({"text", "pieces", "echo"})
+
+
+class ReplayOptions(BaseModel):
+    """What a replay model plays, and how. A request may override each one; naming a source replaces the model's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str | None = None
+    """Source: this text, cut as `cut` says."""
+    pieces: tuple[str, ...] | None = None
+    """Source: exactly these pieces."""
+    echo: bool = False
+    """Source: the last user message, cut as `cut` says."""
+    cut: Cut = "words"
+    seed: int = 0
+    """Of the random cuts."""
+    max_length: int = Field(default=8, ge=1, le=1024)
+    """Characters of the longest random piece."""
+    pace: float = Field(default=0.0, ge=0, le=100_000)
+    """Tokens per second. 0 is as fast as they are read, each on its own."""
+    first_token_ms: float = Field(default=0.0, ge=0, le=600_000)
+    """Milliseconds before the first token."""
+    ahead: int = Field(default=256, ge=1, le=65_536)
+    """With a pace: tokens that gather at most for a reader that is late. After that, time stands still."""
+    fail_after: int | None = Field(default=None, ge=0)
+    """The engine fails after so many tokens."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if [self.text is not None, self.pieces is not None, self.echo].count(True) != 1:
+            raise ValueError("exactly one of text, pieces and echo must be given")
+        return self
+
+    def overridden(self, changes: Mapping[str, object]) -> Self:
+        """These options with a request's changes.
+
+        Raises:
+            InvalidArgumentError: a change is unknown or out of range.
+        """
+        if not changes:
+            return self
+        dropped = _SOURCES if _SOURCES & changes.keys() else frozenset[str]()
+        kept = self.model_dump(exclude=set(dropped), exclude_defaults=True)
+        try:
+            return self.model_validate(kept | dict(changes))
+        except ValidationError as error:
+            raise refused(error, type(self)) from None
+
+
+class ReplayBackend:
+    """Plays scripts; see `services.inference.backend.Backend`."""
+
+    def __init__(self, options: ReplayOptions) -> None:
+        self._options = options
+        self.generated_tokens = 0
+        self.context_window = 0
+
+    def generate(self, request: GenerationRequest) -> "Replay":
+        """See `Backend.generate`."""
+        if request.tools:
+            raise InvalidArgumentError("a replay model calls no tools: send none", field="tools")
+        if request.json_schema is not None:
+            raise InvalidArgumentError("a replay model follows no schema: send none", field="response_format")
+        return Replay(self, self._options.overridden(request.options), request)
+
+    async def close(self) -> None:
+        """See `Backend.close`; there is nothing to free."""
+
+
+class Replay:
+    """One performance; see `services.inference.backend.Generation`."""
+
+    def __init__(self, backend: ReplayBackend, options: ReplayOptions, request: GenerationRequest) -> None:
+        self._backend = backend
+        self._options = options
+        self._request = request
+        self._prompt = sum(len(self._cut(message.text)) for message in request.messages)
+        self._sent = 0
+
+    @property
+    def usage(self) -> Usage:
+        """See `Generation.usage`."""
+        return Usage(prompt=self._prompt, completion=self._sent)
+
+    async def batches(self) -> AsyncGenerator[Sequence[Step], None]:
+        """See `Generation.batches`."""
+        sampling = self._request.sampling
+        pieces, reason = until_end(self._source(), stop=sampling.stop, max_tokens=sampling.max_tokens)
+        end = len(pieces) if self._options.fail_after is None else min(len(pieces), self._options.fail_after)
+        clock = _Clock(self._options)
+        while self._sent < end:
+            count = min(await clock.due(self._sent), end - self._sent)
+            batch = [Output(text=piece, token_count=1) for piece in pieces[self._sent : self._sent + count]]
+            self._sent += count
+            self._backend.generated_tokens += count
+            yield batch
+        if self._sent == self._options.fail_after:
+            raise InternalError("the engine failed, as the model's options ask", reason="ENGINE_FAILED")
+        yield [Finish(reason)]
+
+    def _source(self) -> Sequence[str]:
+        if self._options.pieces is not None:
+            return self._options.pieces
+        if self._options.text is not None:
+            return self._cut(self._options.text)
+        return self._cut(_last_user_text(self._request.messages))
+
+    def _cut(self, text: str) -> list[str]:
+        options = self._options
+        return cut(text, options.cut, seed=options.seed, longest=options.max_length)
+
+
+class _Clock:
+    """Says how many tokens are due. Every token's time counts from the start, so a late one delays no other."""
+
+    def __init__(self, options: ReplayOptions) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pace = options.pace
+        self._ahead = options.ahead
+        self._zero = self._loop.time() + options.first_token_ms / 1000
+
+    async def due(self, sent: int) -> int:
+        """Waits for the next token's time; then how many are due, 1 or more."""
+        await asyncio.sleep(max(0.0, self._time_of(sent) - self._loop.time()))
+        if not self._pace:
+            return 1
+        late = int((self._loop.time() - self._time_of(sent)) * self._pace)
+        if late >= self._ahead:
+            # An engine with a bounded buffer would have stopped: shift the time by what it would have waited.
+            self._zero += (late - self._ahead + 1) / self._pace
+        return 1 + max(0, min(late, self._ahead - 1))
+
+    def _time_of(self, token: int) -> float:
+        return self._zero + (token / self._pace if self._pace else 0.0)
+
+
+def _last_user_text(messages: Sequence[Message]) -> str:
+    return next((message.text for message in reversed(messages) if message.role == "user"), "")

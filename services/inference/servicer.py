@@ -1,0 +1,99 @@
+"""InferenceService: checks what comes in, waits for a place, and passes on what the engine says."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import structlog
+
+from shieldmesh import validation
+from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
+
+from .backend import Finish, FinishReason, Generation, Output
+from .coalescing import coalesce
+from .registry import Registry, ServedModel
+from .translation import delta_event, finished_event, from_request, started_event
+
+_log = structlog.stdlib.get_logger("shieldmesh.inference")
+
+
+class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
+    """See `shieldmesh.v1.InferenceService`."""
+
+    def __init__(self, models: Registry, *, max_characters: int) -> None:
+        self._models = models
+        self._max_characters = max_characters
+
+    async def Generate(  # noqa: N802  # the contract's name
+        self, request: inference_pb2.GenerateRequest, context: object
+    ) -> AsyncGenerator[inference_pb2.GenerateEvent, None]:
+        """See `shieldmesh.v1.InferenceService.Generate`."""
+        del context
+        model = self._models.find(request.model)
+        self._check(request)
+        generation = model.backend.generate(from_request(request))
+        async with model.admission.place() as queued:
+            yield started_event(model.name, queued)
+            async with aclosing(_events(model, generation)) as events:
+                async for event in events:
+                    yield event
+
+    async def ListModels(  # noqa: N802  # the contract's name
+        self, request: inference_pb2.ListModelsRequest, context: object
+    ) -> inference_pb2.ListModelsResponse:
+        """See `shieldmesh.v1.InferenceService.ListModels`."""
+        del request, context
+        return inference_pb2.ListModelsResponse(models=map(_describe, self._models.models.values()))
+
+    def _check(self, request: inference_pb2.GenerateRequest) -> None:
+        validation.check_messages(request.messages, max_characters=self._max_characters)
+        validation.check_sampling(request.sampling)
+        validation.check_tools(request.tools)
+        validation.check_response_format(request.response_format)
+
+
+async def _events(model: ServedModel, generation: Generation) -> AsyncGenerator[inference_pb2.GenerateEvent, None]:
+    """The deltas of a running generation and its end. Whatever gathered while one was written makes up the next."""
+    began = time.monotonic()
+    first_token: float | None = None
+    reason: FinishReason | None = None
+    try:
+        async with aclosing(generation.batches()) as batches:
+            async for batch in batches:
+                outputs = [step for step in batch if isinstance(step, Output)]
+                if outputs and first_token is None:
+                    first_token = time.monotonic() - began
+                for output in coalesce(outputs):
+                    yield delta_event(output)
+                if isinstance(batch[-1], Finish):
+                    reason = batch[-1].reason
+        if reason is not None:
+            total = time.monotonic() - began
+            yield finished_event(reason, generation.usage, first_token=first_token, total=total)
+    finally:
+        _account(model, generation, reason)
+
+
+def _account(model: ServedModel, generation: Generation, reason: FinishReason | None) -> None:
+    """Says what a generation cost, however it ended."""
+    usage = generation.usage
+    _log.info(
+        "generation ended",
+        model=model.name,
+        reason="CANCELLED_OR_FAILED" if reason is None else reason.name,
+        prompt_tokens=usage.prompt,
+        cached_tokens=usage.cached,
+        completion_tokens=usage.completion,
+    )
+
+
+def _describe(model: ServedModel) -> inference_pb2.Model:
+    return inference_pb2.Model(
+        name=model.name,
+        backend=model.kind,
+        context_window=model.backend.context_window,
+        running=model.admission.running,
+        waiting=model.admission.waiting,
+        max_running=model.admission.max_running,
+        generated_tokens=model.backend.generated_tokens,
+    )
