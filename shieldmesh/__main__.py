@@ -1,0 +1,5 @@
+"""`python -m shieldmesh` is the command line."""
+
+from shieldmesh.cli import main
+
+main()

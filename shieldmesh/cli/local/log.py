@@ -1,0 +1,55 @@
+"""The logs of several processes as one readable stream."""
+
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from shieldmesh.cli.terminal import harmless
+
+COLOURS: Final = {"gateway": "blue", "orchestrator": "green", "shield": "magenta", "inference": "cyan"}
+"""One colour for each service, wherever it is shown."""
+_WIDTH: Final = max(map(len, COLOURS))
+
+
+class ReadableLog:
+    """For people: each line behind its service's name, in the service's colour on a terminal.
+
+    Args:
+        console: Where it goes.
+        quiet: Leave out what the services log.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+
+    def line(self, service: str, line: str) -> None:
+        """A service logged a line."""
+        if not self._quiet:
+            self._console.print(Text(f"{service:<{_WIDTH}} │ ", style=COLOURS[service]) + Text(harmless(line)))
+
+    def ready(self, service: str, pid: int, seconds: float) -> None:
+        """A service is ready, so long after its start."""
+        colour = COLOURS[service]
+        self._console.print(
+            f"[bold green]✓[/] [{colour}]{service:<{_WIDTH}}[/] ready in {seconds:.2f} s  [dim]pid {pid}[/]"
+        )
+
+    def note(self, text: str) -> None:
+        """Something else happened."""
+        self._console.print(f"[bold]●[/] {escape(text)}")
+
+
+class JsonLog(ReadableLog):
+    """For programs: the services' own JSON lines as they are; everything else goes to the console of the other."""
+
+    def __init__(self, out: Console, notes: Console) -> None:
+        super().__init__(notes)
+        self._out = out
+
+    def line(self, service: str, line: str) -> None:  # noqa: ARG002  # the line names its service itself
+        """A service logged a line."""
+        self._out.file.write(f"{line}\n")
+        self._out.file.flush()

@@ -1,0 +1,55 @@
+"""Which processes make a mesh, and what each is told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from shieldmesh.cli.local.address import check_socket_path, reach
+
+STOP_ORDER: Final = (("gateway",), ("orchestrator",), ("shield", "inference"))
+"""Callers before those they call, so that running turns can end well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One process of the mesh."""
+
+    name: str
+    module: str
+    """`python -m` of it is the service."""
+    target: str
+    """Where it can be reached, in gRPC's notation."""
+    environment: Mapping[str, str]
+    """What it is told, beside what the starting process's environment says."""
+
+
+def plan_mesh(
+    sockets: Path, listen: str, *, profiles: Path, models: Path | None = None, log_format: str = "text"
+) -> tuple[Service, ...]:
+    """The four services, joined by Unix sockets in the directory `sockets`, the gateway on `listen`.
+
+    Raises:
+        AddressError: the directory's path is too long.
+    """
+    names = ("shield", "inference", "orchestrator")
+    shield, inference, orchestrator = (f"unix:{sockets / name}.sock" for name in names)
+    check_socket_path(orchestrator.removeprefix("unix:"))
+    log = {"LOG_FORMAT": log_format}
+    return (
+        _service("shield", "services.shield", shield, log),
+        _service("inference", "services.inference", inference, log | ({"MODELS": str(models)} if models else {})),
+        _service(
+            "orchestrator",
+            "services.orchestrator",
+            orchestrator,
+            log | {"SHIELD": shield, "INFERENCE": inference, "PROFILES": str(profiles)},
+        ),
+        _service("gateway", "gateway", listen, log | {"ORCHESTRATOR": orchestrator}),
+    )
+
+
+def _service(name: str, module: str, listen: str, settings: Mapping[str, str]) -> Service:
+    prefix = f"SHIELDMESH_{name.upper()}_"
+    environment = {f"{prefix}LISTEN": listen} | {f"{prefix}{key}": value for key, value in settings.items()}
+    return Service(name, module, reach(listen), environment)

@@ -1,0 +1,47 @@
+"""What all subcommands do at a terminal."""
+
+import re
+from typing import Final, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from shieldmesh.errors import MeshError
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def out() -> Console:
+    """Where results go: standard output."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def notes() -> Console:
+    """Where everything about a result goes: standard error."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def fail(message: str, *, hint: str = "", code: int = 1) -> NoReturn:
+    """Says in red what went wrong and, below it, what to do; ends the program."""
+    console = notes()
+    console.print(f"[bold red]✗[/] {escape(message)}")
+    if hint:
+        console.print(f"  [dim]{escape(hint)}[/]")
+    raise typer.Exit(code)
+
+
+def fail_with(error: MeshError) -> NoReturn:
+    """Shows a typed error with its call path as a tree; ends the program."""
+    head, *path = str(error).splitlines()
+    console = notes()
+    console.print(f"[bold red]✗[/] {escape(head)}")
+    for line in path:
+        console.print(Text(f"  {line}", style="dim"))
+    raise typer.Exit(1)
+
+
+def harmless(text: str) -> str:
+    """The text without characters that would make a terminal do something: a model must not move the cursor."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
