@@ -1,0 +1,103 @@
+"""Deterministic automata over code points, built from a regular expression or from terms."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import interegular
+from interegular.fsm import FSM, anything_else
+
+DEAD: Final = -1
+START: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Automaton:
+    """A minimal view of a DFA: every state here can still reach an accepting one, START accepts nothing."""
+
+    moves: tuple[Mapping[str, int], ...]
+    """Per state: where each character leads."""
+    others: tuple[int, ...]
+    """Per state: where all other characters lead; DEAD for nowhere."""
+    accepting: tuple[bool, ...]
+
+    def goes_on(self, state: int) -> bool:
+        """Whether anything can follow in this state."""
+        return bool(self.moves[state]) or self.others[state] != DEAD
+
+
+def from_regex(regex: str) -> Automaton:
+    """The automaton of a regular expression (no anchors, look-arounds or back-references).
+
+    Raises:
+        ValueError: it accepts the empty text or nothing, or begins with "any character".
+    """
+    fsm = interegular.parse_pattern(regex).to_fsm().reduce()
+    live = _live(fsm)
+    if fsm.initial not in live or fsm.initial in fsm.finals:
+        raise ValueError("a pattern must match something, and not the empty text")
+    order = [fsm.initial, *sorted(live - {fsm.initial})]
+    numbers = {state: number for number, state in enumerate(order)}
+    rows = [_row(fsm, state, numbers) for state in order]
+    if rows[START][1] != DEAD:
+        raise ValueError("a pattern must begin with known characters")
+    return Automaton(
+        tuple(row for row, _ in rows), tuple(other for _, other in rows), tuple(state in fsm.finals for state in order)
+    )
+
+
+def from_terms(terms: Iterable[str], *, case_sensitive: bool) -> Automaton:
+    """The automaton of a set of terms: their trie.
+
+    Case is ignored by each character's own upper and lower form, never by forms of another length.
+    """
+    moves: list[dict[str, int]] = [{}]
+    accepting = [False]
+    for term in terms:
+        state = START
+        for char in term:
+            following = moves[state].get(char)
+            if following is None:
+                following = len(moves)
+                moves.append({})
+                accepting.append(False)
+                moves[state].update(dict.fromkeys((char,) if case_sensitive else cases(char), following))
+            state = following
+        accepting[state] = True
+    return Automaton(tuple(moves), (DEAD,) * len(moves), tuple(accepting))
+
+
+def cases(char: str) -> tuple[str, ...]:
+    """The character, its upper and its lower form, as far as they are one character and mean each other."""
+    root = _fold(char)
+    return tuple({form for form in (char, root, root.upper()) if len(form) == 1 and _fold(form) == root})
+
+
+def _fold(char: str) -> str:
+    upper = char.upper()
+    lower = upper.lower() if len(upper) == 1 else char.lower()
+    return lower if len(lower) == 1 else char
+
+
+def _live(fsm: FSM) -> set[int]:
+    before: dict[int, set[int]] = {}
+    for state, row in fsm.map.items():
+        for following in row.values():
+            before.setdefault(following, set()).add(state)
+    live, waiting = set(fsm.finals), list(fsm.finals)
+    while waiting:
+        for state in before.get(waiting.pop(), set()) - live:
+            live.add(state)
+            waiting.append(state)
+    return live
+
+
+def _row(fsm: FSM, state: int, numbers: Mapping[int, int]) -> tuple[dict[str, int], int]:
+    following = {symbol: numbers.get(target, DEAD) for symbol, target in fsm.map.get(state, {}).items()}
+    other = following.get(fsm.alphabet[anything_else], DEAD)
+    row = {
+        char: following.get(symbol, DEAD)
+        for char, symbol in fsm.alphabet.items()
+        if char is not anything_else and following.get(symbol, DEAD) != other
+    }
+    return row, other

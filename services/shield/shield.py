@@ -1,0 +1,94 @@
+"""The seam of all shields: what one sees of a text, and up to where it has made up its mind.
+
+A shield looks at each text (lane) with a state of its own. There are two sorts:
+
+- *inline* shields answer in microseconds: `Lane.feed` is called on the loop, between a text and its answer.
+- *slow* shields wait for something (a model, a thread, another service): `SlowLane.feed` is awaited in a task of its own,
+  so it holds the text but never the loop. The inspection gives both the same ledger to report to.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from shieldmesh.v1 import policy_pb2
+
+
+class Finding(NamedTuple):
+    """What a shield saw, in code points of its text."""
+
+    kind: str
+    start: int
+    end: int
+    score: float
+
+
+class Progress(NamedTuple):
+    """What a shield knows after some of the text.
+
+    All later findings start at or after `decided`; of those that may redact or block, at or after `watermark`.
+    """
+
+    findings: tuple[Finding, ...]
+    watermark: int
+    decided: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the policy says about one shield of a set."""
+
+    name: str
+    action: policy_pb2.Action.ValueType
+    action_by_kind: dict[str, policy_pb2.Action.ValueType]
+    fails_open: bool
+    timeout: float
+    """Seconds for one inspection."""
+
+    def action_for(self, kind: str) -> policy_pb2.Action.ValueType:
+        """What to do about findings of this kind."""
+        return self.action_by_kind.get(kind, self.action)
+
+    def holds(self, kind: str) -> bool:
+        """Whether text must wait until it is known to be free of this kind."""
+        return self.action_for(kind) >= policy_pb2.ACTION_REDACT
+
+
+class Lane(Protocol):
+    """One inline shield's view of one text."""
+
+    def feed(self, text: str, *, end: bool) -> Progress:
+        """Takes the next piece of the text and tells what is known now. Nothing follows after `end`."""
+        ...
+
+
+class SlowLane(Protocol):
+    """One slow shield's view of one text."""
+
+    async def feed(self, text: str, *, end: bool) -> Progress:
+        """As `Lane.feed`, in its own time. Calls for one lane never overlap."""
+        ...
+
+
+class InlineShield(Protocol):
+    """A shield that answers at once."""
+
+    rules: Rules
+    kind: Literal["match"]
+
+    def lane(self) -> Lane:
+        """A fresh view of a new text."""
+        ...
+
+
+class SlowShield(Protocol):
+    """A shield that takes its time."""
+
+    rules: Rules
+    kind: Literal["window", "whole"]
+
+    def lane(self) -> SlowLane:
+        """A fresh view of a new text."""
+        ...
+
+
+Shield = InlineShield | SlowShield
