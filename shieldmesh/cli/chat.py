@@ -45,11 +45,15 @@ def chat(
     The answer goes to standard output as it arrives. What the shields did, the call path and errors go to standard
     error. Ctrl-C cancels the turn, down to the engine.
 
-    Examples:
-        $ shieldmesh chat "Why is the sky blue?"
-        $ shieldmesh chat --profile echo --trace "My card is 4111 1111 1111 1111."
-        $ git diff | shieldmesh chat --system "Review this change." -
-        $ shieldmesh chat --json "Hello" | jq -r 'select(.event == "delta").text'
+    For example:
+
+    - `shieldmesh chat "Why is the sky blue?"`
+
+    - `shieldmesh chat --profile echo --trace "My card is 4111 1111 1111 1111."`
+
+    - `git diff | shieldmesh chat --system "Review this change." -`
+
+    - `shieldmesh chat --json "Hello" | jq -r 'select(.event == "delta").text'`
     """
     text = _read_standard_input() if prompt == "-" else prompt
     messages = [Message("system", system)] if system else []

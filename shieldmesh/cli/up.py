@@ -36,10 +36,13 @@ def up(
     environment (`SHIELDMESH_LISTEN=127.0.0.1:9000`); an option wins over a variable, a variable over the file.
     Variables such as `SHIELDMESH_SHIELD_LOG_LEVEL` go to that service.
 
-    Examples:
-        $ shieldmesh up
-        $ shieldmesh up --listen 127.0.0.1:0             # any free port
-        $ shieldmesh up --profiles ./policies --log-format json
+    For example:
+
+    - `shieldmesh up`
+
+    - `shieldmesh up --listen 127.0.0.1:0` (any free port)
+
+    - `shieldmesh up --profiles ./policies --log-format json`
     """
     flags: dict[str, object] = {
         "listen": listen,

@@ -1,7 +1,6 @@
 """From the contract's messages to events."""
 
 from collections.abc import Iterable
-from types import MappingProxyType
 from typing import Final
 
 from google.protobuf import json_format
@@ -83,7 +82,7 @@ def _event(message: chat_pb2.ChatEvent) -> Event | None:
         case "verdict":
             return _verdict(message.sequence, message.verdict)
         case "progress":
-            payload = MappingProxyType(json_format.MessageToDict(message.progress.payload))
+            payload = json_format.MessageToDict(message.progress.payload)
             return events.Progress(message.sequence, message.progress.name, payload)
         case "finished":
             return _finished(message.sequence, message.finished)
