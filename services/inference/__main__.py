@@ -32,7 +32,7 @@ def main() -> None:
     try:
         opener = partial(open_service, configuration=load(given.models), max_characters=given.max_characters)
         server.run(name="inference", settings=given, open_service=opener)
-    except (ConfigurationError, FileNotFoundError, RuntimeError) as error:
+    except ConfigurationError as error:
         sys.exit(str(error))
 
 

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shieldmesh.profile.source import ProfileError, Source
 
 from .llamacpp.options import LlamaOptions
 from .replay import ReplayOptions
@@ -47,39 +48,33 @@ class Configuration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    models: tuple[Model, ...] = Field(min_length=1)
+    models: tuple[Model, ...]
+
+    @model_validator(mode="after")
+    def _some_and_distinct(self) -> Self:
+        if not self.models:
+            raise ValueError("at least one model is needed")
+        name, count = Counter(model.name for model in self.models).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"{count} models have the name {name}, names must differ")
+        return self
 
 
 def load(path: Path) -> Configuration:
     """The configuration in the file.
 
     Raises:
-        ConfigurationError: the file cannot be read, is no YAML, or does not say what a configuration says.
+        ConfigurationError: the file cannot be read, is no YAML, or does not say what a configuration says; the message
+            names all problems, each with file, line and field.
     """
     try:
-        # Any: YAML can hold anything, and pydantic judges it.
-        configuration = Configuration.model_validate(yaml.safe_load(path.read_text("utf-8")))
+        source = Source(str(path), path.read_bytes())
     except OSError as error:
         raise ConfigurationError(f"cannot read the models' configuration {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
-        raise ConfigurationError(f"{path}{place}: this is not valid YAML") from None
+    except ProfileError as error:
+        raise ConfigurationError(str(error)) from None
+    try:
+        return Configuration.model_validate(source.values)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigurationError(f"{path}: {_place(first['loc'])}: {first['msg']}") from None
-    name, count = Counter(model.name for model in configuration.models).most_common(1)[0]
-    if count > 1:
-        raise ConfigurationError(f"{path}: models: {count} models have the name {name}, names must differ")
-    return configuration
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    """The path of a field, like models[2].options.pace, without the union's tag that pydantic puts into it."""
-    path = ""
-    for number, part in enumerate(location):
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif not (number and isinstance(location[number - 1], int) and part in {"llamacpp", "replay"}):
-            path += f".{part}" if path else part
-    return path or "the file"
+        problems = [source.problem(found["loc"], found["msg"]) for found in error.errors(include_input=False)]
+        raise ConfigurationError("\n".join(map(str, problems))) from None

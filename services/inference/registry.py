@@ -10,7 +10,7 @@ from shieldmesh.errors import InvalidArgumentError, NotFoundError
 
 from .admission import Admission
 from .backend import Backend
-from .configuration import Configuration, LlamaModel, Model, ReplayModel
+from .configuration import Configuration, ConfigurationError, LlamaModel, Model, ReplayModel
 from .llamacpp.backend import LlamaBackend
 from .replay import ReplayBackend
 
@@ -55,8 +55,7 @@ async def open_models(configuration: Configuration) -> AsyncGenerator[Registry, 
     """All models of the configuration, open inside the block.
 
     Raises:
-        FileNotFoundError: a model's file is missing.
-        RuntimeError: a model's file cannot be loaded.
+        ConfigurationError: a model's file is missing or cannot be loaded.
     """
     async with AsyncExitStack() as stack:
         models: dict[str, ServedModel] = {}
@@ -71,7 +70,10 @@ async def open_models(configuration: Configuration) -> AsyncGenerator[Registry, 
 async def _open(model: Model) -> Backend:
     match model:
         case LlamaModel():
-            return await LlamaBackend.open(model.options, model.max_running)
+            try:
+                return await LlamaBackend.open(model.options, model.max_running)
+            except (FileNotFoundError, RuntimeError) as error:
+                raise ConfigurationError(f"the model {model.name} cannot be opened: {error}") from error
         case ReplayModel():
             return ReplayBackend(model.options)
         case _:

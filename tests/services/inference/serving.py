@@ -1,0 +1,61 @@
+"""The inference service in this process, on a Unix socket of its own, behind the mesh's own interceptors."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import grpc
+
+from services.inference.configuration import Configuration
+from services.inference.registry import Registry, open_models
+from services.inference.servicer import InferenceServicer
+from shieldmesh import channels
+from shieldmesh.interceptors import INNER
+from shieldmesh.interceptors.call import ServerIdentity
+from shieldmesh.interceptors.server import MeshInterceptor
+from shieldmesh.v1 import inference_pb2, inference_pb2_grpc, message_pb2
+
+TIMEOUT = 30.0
+"""Seconds until a call of a test is given up."""
+
+MAX_CHARACTERS = 10_000
+
+Stub: TypeAlias = "inference_pb2_grpc.InferenceServiceAsyncStub"  # exists for type checkers alone
+
+
+@asynccontextmanager
+async def serving(models: Registry | Configuration, directory: Path) -> AsyncGenerator[Stub, None]:
+    """A stub of a server that has these models."""
+    async with AsyncExitStack() as stack:
+        if isinstance(models, Configuration):
+            models = await stack.enter_async_context(open_models(models))
+        identity = ServerIdentity("inference", "test", TIMEOUT)
+        around = MeshInterceptor(identity, INNER)
+        server = grpc.aio.server(interceptors=[around])
+        servicer = InferenceServicer(models, max_characters=MAX_CHARACTERS)
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(servicer, server)
+        target = f"unix:{directory / 'inference.sock'}"
+        server.add_insecure_port(target)
+        await server.start()
+        try:
+            yield inference_pb2_grpc.InferenceServiceStub(channels.get(target))
+        finally:
+            await channels.close()
+            await server.stop(None)
+            await around.wait_idle()
+
+
+def configuration(*models: dict[str, Any]) -> Configuration:
+    """A configuration of replay models: name, options and limits of each."""
+    return Configuration.model_validate({"models": [{"backend": "replay", **model} for model in models]})
+
+
+def ask(model: str, text: str = "hello", **fields: Any) -> inference_pb2.GenerateRequest:
+    """A request with one user message."""
+    return inference_pb2.GenerateRequest(model=model, messages=[user(text)], **fields)
+
+
+def user(text: str) -> message_pb2.Message:
+    """A user's message."""
+    return message_pb2.Message(role=message_pb2.ROLE_USER, parts=[message_pb2.ContentPart(text=text)])

@@ -1,0 +1,107 @@
+"""Replay plays scripts as an engine would."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+
+import pytest
+
+from services.inference.backend import Finish, FinishReason, Generation, GenerationRequest, Message, Output, Sampling
+from services.inference.backend import Step, Usage
+from services.inference.replay import ReplayBackend, ReplayOptions
+from shieldmesh.errors import InternalError, InvalidArgumentError
+
+QUESTION = (Message("system", "be brief"), Message("user", "one two  three"), Message("assistant", "what?"))
+
+
+async def test_echo_streams_the_last_user_message_back() -> None:
+    """The echo is exact, token by token, and both sides are counted with the same cut."""
+    generation = ReplayBackend(ReplayOptions(echo=True)).generate(GenerationRequest(QUESTION))
+    batches = await play(generation)
+    assert [[step.text for step in batch if isinstance(step, Output)] for batch in batches] == [
+        ["one"],
+        [" two"],
+        ["  three"],
+        [],
+    ]
+    assert batches[-1] == [Finish(FinishReason.STOP)]
+    assert generation.usage == Usage(prompt=6, completion=3)
+
+
+async def test_a_request_overrides_the_models_options() -> None:
+    """A source of the request takes the place of the model's; everything else stays."""
+    backend = ReplayBackend(ReplayOptions(echo=True, cut="characters"))
+    changed = backend.generate(GenerationRequest(QUESTION, options={"text": "hi"}))
+    given = backend.generate(GenerationRequest(QUESTION, options={"pieces": ["x", "yz"]}))
+    assert texts(await play(changed)) == ["h", "i"]
+    assert texts(await play(given)) == ["x", "yz"]
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"speed": 3}, "options.speed"),
+        ({"pace": -1}, "options.pace"),
+        ({"cut": "sideways"}, "options.cut"),
+        ({"text": "a", "echo": True}, "options"),
+    ],
+)
+def test_wrong_options_are_refused_with_their_name(options: dict[str, object], field: str) -> None:
+    """Unknown names, values out of range and two sources at once each name the field."""
+    backend = ReplayBackend(ReplayOptions(echo=True))
+    with pytest.raises(InvalidArgumentError) as caught:
+        backend.generate(GenerationRequest(QUESTION, options=options))
+    assert caught.value.field == field
+
+
+async def test_limits_of_the_request_hold() -> None:
+    """max_tokens ends with LENGTH, a stop text with STOP before it."""
+    backend = ReplayBackend(ReplayOptions(text="a b c d"))
+    short = await play(backend.generate(GenerationRequest(QUESTION, Sampling(max_tokens=2))))
+    stopped = await play(backend.generate(GenerationRequest(QUESTION, Sampling(stop=("c",)))))
+    assert (texts(short), short[-1]) == (["a", " b"], [Finish(FinishReason.LENGTH)])
+    assert (texts(stopped), stopped[-1]) == (["a", " b", " "], [Finish(FinishReason.STOP)])
+
+
+async def test_a_scripted_failure_comes_after_its_tokens() -> None:
+    """The tokens before the failure arrive and are counted."""
+    backend = ReplayBackend(ReplayOptions(text="a b c", fail_after=2))
+    generation = backend.generate(GenerationRequest(QUESTION))
+    seen: list[str] = []
+    with pytest.raises(InternalError) as caught:
+        async with aclosing(generation.batches()) as batches:
+            async for batch in batches:
+                seen += texts([batch])
+    assert (seen, caught.value.reason) == (["a", " b"], "ENGINE_FAILED")
+    assert generation.usage.completion == backend.generated_tokens == 2
+
+
+async def test_a_late_reader_gets_what_is_due_at_once_but_no_more_than_the_window() -> None:
+    """At a pace, the tokens of the time that a reader was away come together; the others still come, in order."""
+    backend = ReplayBackend(ReplayOptions(text="x" * 100, cut="characters", pace=100_000, ahead=16))
+    sizes: list[int] = []
+    async with aclosing(backend.generate(GenerationRequest(QUESTION)).batches()) as batches:
+        async for batch in batches:
+            sizes.append(len(texts([batch])))
+            await asyncio.sleep(0.002)  # 200 tokens' worth
+    assert sizes[1:-2] == [16] * (len(sizes) - 3)
+    assert sum(sizes) == 100
+
+
+async def test_leaving_early_stops_the_count() -> None:
+    """A generation that is closed has cost what was sent, and no more."""
+    backend = ReplayBackend(ReplayOptions(text="a b c d e"))
+    generation = backend.generate(GenerationRequest(QUESTION))
+    async with aclosing(generation.batches()) as batches:
+        await anext(batches)
+        await anext(batches)
+    assert generation.usage.completion == backend.generated_tokens == 2
+
+
+async def play(generation: Generation) -> list[Sequence[Step]]:
+    async with aclosing(generation.batches()) as batches:
+        return [batch async for batch in batches]
+
+
+def texts(batches: Sequence[Sequence[Step]]) -> list[str]:
+    return [step.text for batch in batches for step in batch if isinstance(step, Output)]
