@@ -1,0 +1,1 @@
+"""The shield service: what may pass, and what becomes of the rest."""

@@ -1,10 +1,9 @@
 """The seam of all shields: what one sees of a text, and up to where it has made up its mind.
 
-A shield looks at each text (lane) with a state of its own. There are two sorts:
-
-- *inline* shields answer in microseconds: `Lane.feed` is called on the loop, between a text and its answer.
-- *slow* shields wait for something (a model, a thread, another service): `SlowLane.feed` is awaited in a task of its own,
-  so it holds the text but never the loop. The inspection gives both the same ledger to report to.
+A shield looks at each text (lane) with a state of its own. These shields answer in microseconds: `Lane.feed` is called
+on the loop, between a text and its answer. A shield that has to wait for something (a model, a thread, another
+service) gets a seam beside this one, `async feed` in a task of its own with a timeout around it, and reports the same
+`Progress` to the same ledger.
 """
 
 from dataclasses import dataclass
@@ -48,47 +47,37 @@ class Rules:
         """What to do about findings of this kind."""
         return self.action_by_kind.get(kind, self.action)
 
+    @property
+    def may_hold(self) -> bool:
+        """Whether text has to wait for this shield at all."""
+        return max([self.action, *self.action_by_kind.values()]) >= policy_pb2.ACTION_REDACT
+
     def holds(self, kind: str) -> bool:
         """Whether text must wait until it is known to be free of this kind."""
         return self.action_for(kind) >= policy_pb2.ACTION_REDACT
 
 
 class Lane(Protocol):
-    """One inline shield's view of one text."""
+    """A shield's view of one text."""
 
     def feed(self, text: str, *, end: bool) -> Progress:
         """Takes the next piece of the text and tells what is known now. Nothing follows after `end`."""
         ...
 
 
-class SlowLane(Protocol):
-    """One slow shield's view of one text."""
+class Shield(Protocol):
+    """A check on text. Immutable: what it remembers of a text is in the text's lane."""
 
-    async def feed(self, text: str, *, end: bool) -> Progress:
-        """As `Lane.feed`, in its own time. Calls for one lane never overlap."""
+    @property
+    def rules(self) -> Rules:
+        """What the policy says about it."""
         ...
 
-
-class InlineShield(Protocol):
-    """A shield that answers at once."""
-
-    rules: Rules
-    kind: Literal["match"]
+    @property
+    def kind(self) -> Literal["match", "window", "whole"]:
+        """How much text it needs to see."""
+        ...
 
     def lane(self) -> Lane:
         """A fresh view of a new text."""
         ...
-
-
-class SlowShield(Protocol):
-    """A shield that takes its time."""
-
-    rules: Rules
-    kind: Literal["window", "whole"]
-
-    def lane(self) -> SlowLane:
-        """A fresh view of a new text."""
-        ...
-
-
-Shield = InlineShield | SlowShield

@@ -5,17 +5,18 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Final
 
+from services.shield.matching.automaton import from_terms
+from services.shield.matching.pattern import Pattern
 from shieldmesh.profile.options import DenyListOptions
-
-from ..matching.automaton import from_terms
-from ..matching.pattern import Pattern
 
 KIND: Final = "denied_term"
 _WORD: Final = re.compile(r"\w")
 
 
 def patterns(options: DenyListOptions) -> Iterator[Pattern]:
-    """The terms as automata. Of terms that overlap in a text, the first is found; of those that start together, the longest.
+    """The terms as automata.
+
+    Of terms that overlap in a text, the first is found; of those that start together, the longest.
 
     A whole word is one that no word character touches, where the term itself begins or ends with one: `c++` is
     found in `c++11`.

@@ -8,10 +8,9 @@ import phonenumbers
 from phonenumbers import Leniency, PhoneNumberMatcher
 from stdnum import iban, luhn
 
+from services.shield.matching.automaton import from_regex
+from services.shield.matching.pattern import Pattern
 from shieldmesh.profile.options import PiiOptions
-
-from ..matching.automaton import from_regex
-from ..matching.pattern import Pattern
 
 # Letters of the scripts that are written with spaces between words: Latin with its marks, Greek, Cyrillic. In others a
 # sentence would look like the beginning of one long address.

@@ -3,29 +3,28 @@
 from collections.abc import Iterator
 from typing import Final
 
+from services.shield.matching.automaton import from_regex
+from services.shield.matching.pattern import Pattern
 from shieldmesh.profile.options import SecretKind, SecretsOptions
-
-from ..matching.automaton import from_regex
-from ..matching.pattern import Pattern
 
 MAX_KEY_BLOCK: Final = 16_384
 """Code points of a private-key block that is found as one: more than an RSA key of 16,384 bits takes."""
 
 _WORD: Final = "A-Za-z0-9"
-_TOKEN: Final = "A-Za-z0-9_-"
+_URL_SAFE: Final = "A-Za-z0-9_-"
 
 _FORMATS: Final[dict[SecretKind, tuple[str, int]]] = {
     # The issuers' documented prefixes. Each runs on as long as its characters do, up to the length given.
     "aws_access_key": ("(AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}", 20),
     "github_token": (f"gh[pousr]_[{_WORD}]{{36,}}|github_pat_[{_WORD}_]{{22,}}", 255),
-    "gitlab_token": (f"gl(pat|oas|dt|rt|cbt|ptt|ft|imt|agent|soat|ffct)-[.{_TOKEN}]{{20,}}", 255),
+    "gitlab_token": (f"gl(pat|oas|dt|rt|cbt|ptt|ft|imt|agent|soat|ffct)-[.{_URL_SAFE}]{{20,}}", 255),
     "slack_token": (f"xox[abeoprs]-[{_WORD}-]{{10,}}|xapp-[0-9]-[{_WORD}-]{{10,}}", 255),
     "stripe_key": (f"[sr]k_(live|test)_[{_WORD}]{{10,}}|whsec_[{_WORD}]{{32,}}", 255),
-    "google_api_key": (f"AIza[{_TOKEN}]{{35}}", 39),
-    "ai_api_key": (f"sk-[{_TOKEN}]{{20,}}", 255),
+    "google_api_key": (f"AIza[{_URL_SAFE}]{{35}}", 39),
+    "ai_api_key": (f"sk-[{_URL_SAFE}]{{20,}}", 255),
     "npm_token": (f"npm_[{_WORD}]{{36}}", 40),
-    "pypi_token": (f"pypi-AgE[{_TOKEN}]{{50,}}", 512),
-    "jwt": (rf"eyJ[{_TOKEN}]{{8,}}\.eyJ[{_TOKEN}]{{8,}}\.[{_TOKEN}]*", 8_192),
+    "pypi_token": (f"pypi-AgE[{_URL_SAFE}]{{50,}}", 512),
+    "jwt": (rf"eyJ[{_URL_SAFE}]{{8,}}\.eyJ[{_URL_SAFE}]{{8,}}\.[{_URL_SAFE}]*", 8_192),
 }
 
 
@@ -48,9 +47,9 @@ def _has_digit(text: str) -> bool:
 
 
 def _private_key() -> Pattern:
-    """A block from `-----BEGIN … PRIVATE KEY-----` to its END line; without one, to the end of its base64.
+    r"""A block from `-----BEGIN … PRIVATE KEY-----` to its END line; without one, to the end of its base64.
 
-    Line breaks may be written as the two characters `\\n`, as in JSON. A longer block is found in its first
+    Line breaks may be written as the two characters `\n`, as in JSON. A longer block is found in its first
     MAX_KEY_BLOCK characters.
     """
     label = r"[A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----"

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 import interegular
-from interegular.fsm import FSM, anything_else
+from interegular.fsm import anything_else
 
 DEAD: Final = -1
 START: Final = 0
@@ -26,23 +27,26 @@ class Automaton:
         return bool(self.moves[state]) or self.others[state] != DEAD
 
 
+@lru_cache(maxsize=128)
 def from_regex(regex: str) -> Automaton:
     """The automaton of a regular expression (no anchors, look-arounds or back-references).
 
     Raises:
         ValueError: it accepts the empty text or nothing, or begins with "any character".
     """
-    fsm = interegular.parse_pattern(regex).to_fsm().reduce()
-    live = _live(fsm)
-    if fsm.initial not in live or fsm.initial in fsm.finals:
+    machine = _Machine(regex)
+    live = machine.live()
+    if machine.initial not in live or machine.initial in machine.finals:
         raise ValueError("a pattern must match something, and not the empty text")
-    order = [fsm.initial, *sorted(live - {fsm.initial})]
+    order = [machine.initial, *sorted(live - {machine.initial})]
     numbers = {state: number for number, state in enumerate(order)}
-    rows = [_row(fsm, state, numbers) for state in order]
+    rows = [machine.row(state, numbers) for state in order]
     if rows[START][1] != DEAD:
         raise ValueError("a pattern must begin with known characters")
     return Automaton(
-        tuple(row for row, _ in rows), tuple(other for _, other in rows), tuple(state in fsm.finals for state in order)
+        moves=tuple(row for row, _ in rows),
+        others=tuple(other for _, other in rows),
+        accepting=tuple(state in machine.finals for state in order),
     )
 
 
@@ -79,25 +83,34 @@ def _fold(char: str) -> str:
     return lower if len(lower) == 1 else char
 
 
-def _live(fsm: FSM) -> set[int]:
-    before: dict[int, set[int]] = {}
-    for state, row in fsm.map.items():
-        for following in row.values():
-            before.setdefault(following, set()).add(state)
-    live, waiting = set(fsm.finals), list(fsm.finals)
-    while waiting:
-        for state in before.get(waiting.pop(), set()) - live:
-            live.add(state)
-            waiting.append(state)
-    return live
+class _Machine:
+    """interegular's automaton, typed."""
 
+    def __init__(self, regex: str) -> None:
+        fsm: Any = interegular.parse_pattern(regex).to_fsm()  # pyright: ignore[reportUnknownMemberType]  # Any: its types are partial
+        fsm = fsm.reduce()
+        self.initial: int = fsm.initial
+        self.finals: frozenset[int] = frozenset(fsm.finals)
+        self._map: dict[int, dict[int, int]] = fsm.map
+        self._symbols: dict[str, int] = {char: symbol for char, symbol in fsm.alphabet.items() if isinstance(char, str)}
+        self._other: int = fsm.alphabet[anything_else]
 
-def _row(fsm: FSM, state: int, numbers: Mapping[int, int]) -> tuple[dict[str, int], int]:
-    following = {symbol: numbers.get(target, DEAD) for symbol, target in fsm.map.get(state, {}).items()}
-    other = following.get(fsm.alphabet[anything_else], DEAD)
-    row = {
-        char: following.get(symbol, DEAD)
-        for char, symbol in fsm.alphabet.items()
-        if char is not anything_else and following.get(symbol, DEAD) != other
-    }
-    return row, other
+    def live(self) -> set[int]:
+        """The states that can reach an accepting one."""
+        before: dict[int, set[int]] = {}
+        for state, row in self._map.items():
+            for following in row.values():
+                before.setdefault(following, set()).add(state)
+        live, waiting = set(self.finals), list(self.finals)
+        while waiting:
+            for state in before.get(waiting.pop(), set()) - live:
+                live.add(state)
+                waiting.append(state)
+        return live
+
+    def row(self, state: int, numbers: Mapping[int, int]) -> tuple[dict[str, int], int]:
+        """Where the characters lead from a state, and where all others do."""
+        following = {symbol: numbers.get(target, DEAD) for symbol, target in self._map.get(state, {}).items()}
+        other = following.get(self._other, DEAD)
+        targets = ((char, following.get(symbol, DEAD)) for char, symbol in self._symbols.items())
+        return {char: target for char, target in targets if target != other}, other

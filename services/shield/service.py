@@ -1,0 +1,34 @@
+"""What the process serves: the shields behind one servicer."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+import grpc
+
+from shieldmesh.profile.options import SHIELD_TYPES
+from shieldmesh.v1 import policy_pb2, shield_pb2, shield_pb2_grpc
+
+from .catalogue import Catalogue
+from .servicer import ShieldServicer
+
+
+@asynccontextmanager
+async def open_service(
+    server: grpc.aio.Server, *, default_timeout: float, max_characters: int, kept_shields: int
+) -> AsyncGenerator[Sequence[str], None]:
+    """Adds the service to the server and yields its full name."""
+    catalogue = Catalogue(capacity=kept_shields, default_timeout=default_timeout)
+    await catalogue.shields(_with_defaults())
+    shield_pb2_grpc.add_ShieldServiceServicer_to_server(
+        ShieldServicer(catalogue, max_characters=max_characters), server
+    )
+    yield [shield_pb2.DESCRIPTOR.services_by_name["ShieldService"].full_name]
+
+
+def _with_defaults() -> Sequence[policy_pb2.ShieldSpec]:
+    """Every type that needs no options. Building these at the start compiles the automata before the first request."""
+    return [
+        policy_pb2.ShieldSpec(name=each.name, type=each.name, action=policy_pb2.ACTION_FLAG)
+        for each in SHIELD_TYPES.values()
+        if not any(field.is_required() for field in each.options.model_fields.values())
+    ]
