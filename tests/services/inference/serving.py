@@ -1,6 +1,7 @@
 """The inference service in this process, on a Unix socket of its own, behind the mesh's own interceptors."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -44,6 +45,15 @@ async def serving(models: Registry | Configuration, directory: Path) -> AsyncGen
             await channels.close()
             await server.stop(None)
             await around.wait_idle()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Returns when the condition holds; fails after the time limit."""
+    async with asyncio.timeout(TIMEOUT):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.001)
 
 
 def configuration(*models: dict[str, Any]) -> Configuration:

@@ -7,6 +7,8 @@ import pytest
 from services.inference.admission import Admission
 from shieldmesh.errors import ResourceExhaustedError
 
+from .serving import eventually
+
 
 async def test_places_are_given_in_the_order_of_asking() -> None:
     """Never more than the limit run, and whoever waited longest is next."""
@@ -88,6 +90,4 @@ async def hold(places: Admission) -> None:
 
 
 async def until_waiting(places: Admission, number: int) -> None:
-    async with asyncio.timeout(5):
-        while places.waiting != number:
-            await asyncio.sleep(0)
+    await eventually(lambda: places.waiting == number)

@@ -6,8 +6,17 @@ from contextlib import aclosing
 
 import pytest
 
-from services.inference.backend import Finish, FinishReason, Generation, GenerationRequest, Message, Output, Sampling
-from services.inference.backend import Step, Usage
+from services.inference.backend import (
+    Finish,
+    FinishReason,
+    Generation,
+    GenerationRequest,
+    Message,
+    Output,
+    Sampling,
+    Step,
+    Usage,
+)
 from services.inference.replay import ReplayBackend, ReplayOptions
 from shieldmesh.errors import InternalError, InvalidArgumentError
 
@@ -68,10 +77,10 @@ async def test_a_scripted_failure_comes_after_its_tokens() -> None:
     backend = ReplayBackend(ReplayOptions(text="a b c", fail_after=2))
     generation = backend.generate(GenerationRequest(QUESTION))
     seen: list[str] = []
-    with pytest.raises(InternalError) as caught:
-        async with aclosing(generation.batches()) as batches:
-            async for batch in batches:
-                seen += texts([batch])
+    async with aclosing(generation.batches()) as batches:
+        seen += texts([await anext(batches), await anext(batches)])
+        with pytest.raises(InternalError) as caught:
+            await anext(batches)
     assert (seen, caught.value.reason) == (["a", " b"], "ENGINE_FAILED")
     assert generation.usage.completion == backend.generated_tokens == 2
 

@@ -12,9 +12,10 @@ from shieldmesh.v1 import generation_pb2, inference_pb2, message_pb2
 
 from .serving import MAX_CHARACTERS, TIMEOUT, Stub, ask, configuration, serving, user
 
-ECHO = {"name": "echo", "options": {"echo": True}}
+ECHO: dict[str, Any] = {"name": "echo", "options": {"echo": True}}
 NEVER_ENDING = {"text": "a b", "pace": 0.001}
 USER, TOOL = message_pb2.ROLE_USER, message_pb2.ROLE_TOOL
+UNKNOWN_ROLE = message_pb2.Message.FromString(b"\x08\x63")  # the type allows no 99
 TEXT = message_pb2.ContentPart(text="hi")
 
 
@@ -43,7 +44,7 @@ def tool(name: str, schema: str = "") -> message_pb2.Tool:
         ("model", {"model": ""}),
         ("messages", {"messages": []}),
         ("messages[0].role", {"messages": [message_pb2.Message(parts=[TEXT])]}),
-        ("messages[0].role", {"messages": [message_pb2.Message(role=99, parts=[TEXT])]}),  # type: ignore[arg-type]  # on purpose
+        ("messages[0].role", {"messages": [UNKNOWN_ROLE]}),
         ("messages[1].parts", {"messages": [user("hi"), message_pb2.Message(role=USER)]}),
         ("messages[0].tool_call_id", {"messages": [message_pb2.Message(role=TOOL, parts=[TEXT])]}),
         ("messages", {"messages": [user("x" * MAX_CHARACTERS), user("x")]}),
@@ -59,7 +60,7 @@ def tool(name: str, schema: str = "") -> message_pb2.Tool:
 async def test_bad_input_names_its_field_and_harms_nobody(tmp_path: Path, field: str, changes: dict[str, Any]) -> None:
     """Each wrong request is INVALID_ARGUMENT with the field, and the next request is served."""
     async with serving(configuration(ECHO), tmp_path) as stub:
-        request = {"model": "echo", "messages": [user("hi")], **changes}
+        request: dict[str, Any] = {"model": "echo", "messages": [user("hi")], **changes}
         with pytest.raises(InvalidArgumentError) as caught:
             await generate(stub, inference_pb2.GenerateRequest(**request))
         assert caught.value.field == field
@@ -105,13 +106,15 @@ async def test_a_full_model_refuses_and_a_cancelled_waiter_makes_room(tmp_path: 
 async def test_waiting_ends_at_the_deadline(tmp_path: Path) -> None:
     """A call that never gets a place fails at its deadline, and leaves the queue."""
     only_one = {"name": "slow", "max_running": 1, "options": NEVER_ENDING}
-    async with serving(configuration(only_one), tmp_path) as stub:
-        async with calls.stream(stub.Generate, ask("slow"), timeout=TIMEOUT) as running:
-            await anext(aiter(running))
-            with pytest.raises(MeshError) as caught:
-                await generate(stub, ask("slow"), timeout=0.2)
-            assert caught.value.reason == "DEADLINE_EXCEEDED"
-            await until(stub, "slow", running=1, waiting=0)
+    async with (
+        serving(configuration(only_one), tmp_path) as stub,
+        calls.stream(stub.Generate, ask("slow"), timeout=TIMEOUT) as running,
+    ):
+        await anext(aiter(running))
+        with pytest.raises(MeshError) as caught:
+            await generate(stub, ask("slow"), seconds=0.2)
+        assert caught.value.reason == "DEADLINE_EXCEEDED"
+        await until(stub, "slow", running=1, waiting=0)
 
 
 async def test_concurrent_generations_keep_their_own_text(tmp_path: Path) -> None:
@@ -139,9 +142,9 @@ async def test_models_are_listed_with_what_they_do(tmp_path: Path) -> None:
 
 
 async def generate(
-    stub: Stub, request: inference_pb2.GenerateRequest, timeout: float = TIMEOUT
+    stub: Stub, request: inference_pb2.GenerateRequest, seconds: float = TIMEOUT
 ) -> list[inference_pb2.GenerateEvent]:
-    async with calls.stream(stub.Generate, request, timeout=timeout) as events:
+    async with calls.stream(stub.Generate, request, timeout=seconds) as events:
         return [event async for event in events]
 
 
