@@ -130,5 +130,8 @@ async def running_mesh(
             children.append(child)  # at once: what is started must be stopped, also if the next fails
         await mesh.until_ready()
         yield mesh
+    except MeshDiedError as error:
+        reporter.note(f"{error.message}; stopping the others")
+        raise
     finally:
         await mesh.stop()

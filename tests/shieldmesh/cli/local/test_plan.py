@@ -1,0 +1,37 @@
+"""Which processes make a mesh."""
+
+from pathlib import Path
+
+import pytest
+
+from shieldmesh.cli.local.address import AddressError
+from shieldmesh.cli.local.plan import STOP_ORDER, plan_mesh
+
+
+def test_each_service_is_told_where_the_others_are() -> None:
+    """The gateway finds the orchestrator, and the orchestrator shield and inference, by their sockets."""
+    planned = plan_mesh(Path("/run/m"), "0.0.0.0:7", profiles=Path("/p"), models=Path("/m.yaml"), log_format="json")
+    services = {service.name: service for service in planned}
+    assert services["gateway"].target == "127.0.0.1:7"
+    assert services["gateway"].environment == {
+        "SHIELDMESH_GATEWAY_LISTEN": "0.0.0.0:7",
+        "SHIELDMESH_GATEWAY_LOG_FORMAT": "json",
+        "SHIELDMESH_GATEWAY_ORCHESTRATOR": services["orchestrator"].target,
+    }
+    orchestrator = services["orchestrator"].environment
+    assert orchestrator["SHIELDMESH_ORCHESTRATOR_SHIELD"] == services["shield"].target == "unix:/run/m/shield.sock"
+    assert orchestrator["SHIELDMESH_ORCHESTRATOR_INFERENCE"] == services["inference"].target
+    assert orchestrator["SHIELDMESH_ORCHESTRATOR_PROFILES"] == "/p"
+    assert services["inference"].environment["SHIELDMESH_INFERENCE_MODELS"] == "/m.yaml"
+
+
+def test_every_service_is_stopped() -> None:
+    """The order of stopping names each service once."""
+    names = [name for together in STOP_ORDER for name in together]
+    assert sorted(names) == sorted(service.name for service in plan_mesh(Path("/s"), "h:1", profiles=Path("/p")))
+
+
+def test_sockets_in_too_long_a_directory_are_refused() -> None:
+    """The longest socket path decides."""
+    with pytest.raises(AddressError, match="at most 107"):
+        plan_mesh(Path("/" + "d" * 90), "h:1", profiles=Path("/p"))
