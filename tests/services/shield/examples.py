@@ -1,0 +1,87 @@
+"""Texts for the shield tests: things to find, things that nearly are, and what stands around them."""
+
+from typing import Final
+
+from hypothesis import strategies as st
+
+CARD: Final = "4111 1111 1111 1111"
+EMAIL: Final = "jane.doe@example.com"
+PHONE: Final = "+1 (415) 555-2671"
+IBAN: Final = "DE89 3704 0044 0532 0130 00"
+KEY: Final = "\n".join((
+    "-----BEGIN RSA PRIVATE KEY-----",
+    "MIIEpAIBAAKCAQEA1234567890abcdefghij",
+    "qwertyuiopasdf==",
+    "-----END RSA PRIVATE KEY-----",
+))
+MATCHES: Final = (
+    CARD,
+    "5555-5555-5555-4444",
+    EMAIL,
+    PHONE,
+    "415-555-2671",
+    IBAN,
+    "AKIAIOSFODNN7EXAMPLE",
+    "ghp_" + "a1B2" * 9,
+    "sk-proj-abc123abc123abc123",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+    KEY,
+    "project bluebird",
+    "Bluebird",
+)
+NEAR_MATCHES: Final = (
+    "4111 1111 1111 1112",
+    "4111 1111 1111 1111 1",
+    "41111111111111119",
+    "jane.doe@",
+    "a.b.c@d",
+    "+1 415 555",
+    "DE89 3704 0044 0532 0130 01",
+    "sk-",
+    "ghp_short",
+    "-----BEGIN RSA PRIVATE KEY-----",
+    "-----END",
+    "project",
+    "project bluebirds",
+    "2024-11-21 08:07",
+    "eyJhbGciOi.eyJ",
+    "İstanbul ß K",
+    "Grüße 你好 👩‍👩‍👧",
+)
+PROSE: Final = (
+    "The quick brown fox. ",
+    "and then, ",
+    "(see 3.14) ",
+    "a",
+    " ",
+    "\n",
+    "x@",
+    "-",
+    "1",
+    "+",
+    "4",
+    "e",
+    ".",
+)
+
+
+def texts(max_parts: int = 12) -> st.SearchStrategy[str]:
+    """Texts of prose, matches, near-matches, pieces of matches and any characters."""
+    whole = st.sampled_from(MATCHES + NEAR_MATCHES + PROSE)
+    piece = st.builds(
+        lambda text, low, high: text[min(low, high) : max(low, high)],
+        st.sampled_from(MATCHES),
+        st.integers(0, 40),
+        st.integers(0, 40),
+    )
+    part = st.one_of(whole, whole, piece, st.text(max_size=4))
+    return st.lists(part, max_size=max_parts).map("".join)
+
+
+def cut(text: str, cuts: list[int]) -> list[str]:
+    """The text, cut at these places (modulo its length)."""
+    places = sorted({place % (len(text) + 1) for place in cuts})
+    return [text[low:high] for low, high in zip([0, *places], [*places, len(text)], strict=True)]
+
+
+CUTS: Final = st.lists(st.integers(0, 10_000), max_size=40)

@@ -1,0 +1,188 @@
+"""What leaves a set of shields is what they make of the whole text, and nothing waits for long."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.shield.catalogue import Catalogue
+from services.shield.inspection import SLICE, Inspection
+from services.shield.ledger import Judged, Ledger, Release
+from services.shield.shield import Finding, Lane, Progress, Rules, Shield
+from services.shield.spans import ShieldSpans
+from shieldmesh.profile import struct
+from shieldmesh.v1 import policy_pb2
+from tests.services.shield.examples import CARD, CUTS, cut, texts
+
+ALLOW, FLAG, REDACT, BLOCK = (
+    policy_pb2.ACTION_ALLOW,
+    policy_pb2.ACTION_FLAG,
+    policy_pb2.ACTION_REDACT,
+    policy_pb2.ACTION_BLOCK,
+)
+CATALOGUE = Catalogue(capacity=64, default_timeout=5.0)
+
+
+class Outcome:
+    """What a reader who does as the contract says sees of a text, however it came."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.told: list[Judged] = []
+        self.blocked = False
+        self._watermark = 0
+
+    def take(self, original: str, release: Release) -> None:
+        assert not self.blocked
+        assert self._watermark <= release.watermark <= len(original)
+        position = self._watermark
+        for edit in release.edits:
+            assert position <= edit.start < edit.end <= release.watermark
+            self.text += original[position : edit.start] + edit.placeholder
+            position = edit.end
+        self.text += original[position : release.watermark]
+        self._watermark = release.watermark
+        self.told = sorted([*self.told, *release.findings])
+        self.blocked = release.blocked
+
+
+async def inspect(shields: tuple[Shield, ...], pieces: list[str]) -> Outcome:
+    outcome, original = Outcome(), ""
+    with ShieldSpans(shields) as spans:
+        inspection = Inspection(shields, spans)
+        for number, piece in enumerate(pieces):
+            original += piece
+            outcome.take(original, await inspection.feed(piece, end=number == len(pieces) - 1))
+            if outcome.blocked:
+                break
+    return outcome
+
+
+async def shields(pii: int, secrets: int, terms: int, by_kind: int) -> tuple[Shield, ...]:
+    """All built-in shields with these actions; e-mail addresses have their own."""
+    values = policy_pb2.Action.values()
+    return await CATALOGUE.shields([
+        policy_pb2.ShieldSpec(
+            name="pii",
+            type="pii",
+            action=values[pii],
+            action_by_kind={"email": values[by_kind]},
+            options=struct({"region": "US"}),
+        ),
+        policy_pb2.ShieldSpec(name="secrets", type="secrets", action=values[secrets]),
+        policy_pb2.ShieldSpec(
+            name="terms",
+            type="deny_list",
+            action=values[terms],
+            options=struct({"terms": ["project bluebird", "bluebird", "doe@ex", "1111 1111", "fox"]}),
+        ),
+    ])
+
+
+ANY_ACTION = st.integers(1, 4)
+
+
+@settings(deadline=None, max_examples=150)
+@given(texts(), CUTS, ANY_ACTION, ANY_ACTION, ANY_ACTION, ANY_ACTION)
+async def test_what_leaves_is_what_the_shields_make_of_the_whole_text(
+    text: str, cuts: list[int], pii: int, secrets: int, terms: int, email: int
+) -> None:
+    """Released text, edits, verdicts and blocks are the same for every cut and every mix of actions."""
+    guard = await shields(pii, secrets, terms, email)
+    whole = await inspect(guard, [text])
+    pieces = await inspect(guard, cut(text, cuts))
+    assert (pieces.text, pieces.told, pieces.blocked) == (whole.text, whole.told, whole.blocked)
+
+
+async def test_a_card_never_leaves_in_any_two_way_split_nor_character_by_character() -> None:
+    """No cut of the text lets a piece of a card number out, and the rest of the text arrives in full."""
+    guard = await shields(REDACT, REDACT, REDACT, REDACT)
+    text = f"Pay with {CARD.replace(' ', '')} today, or {CARD} tomorrow."
+    for pieces in [[text[:place], text[place:]] for place in range(len(text) + 1)] + [list(text)]:
+        outcome = await inspect(guard, pieces)
+        assert outcome.text == "Pay with [PAYMENT_CARD] today, or [PAYMENT_CARD] tomorrow."
+
+
+async def test_a_block_keeps_everything_from_its_start() -> None:
+    """What stands before the finding leaves, nothing else does, and the block is told last."""
+    guard = await shields(FLAG, FLAG, BLOCK, FLAG)
+    outcome = await inspect(guard, ["I mailed a@b.com about bluebird and c@d.com"])
+    assert outcome.text == "I mailed a@b.com about "
+    assert [(each.finding.kind, each.action) for each in outcome.told] == [("email", FLAG), ("denied_term", BLOCK)]
+
+
+async def test_the_greater_action_wins_where_findings_overlap() -> None:
+    """A block inside a redacted span blocks from the start of that span; redactions that overlap become one."""
+    assert (await inspect(await shields(REDACT, FLAG, BLOCK, REDACT), ["to jane.doe@example.com!"])).text == "to "
+    merged = await inspect(await shields(REDACT, FLAG, REDACT, REDACT), ["to jane.doe@example.com!"])
+    assert merged.text == "to [EMAIL]!"
+    assert {each.finding.kind for each in merged.told} == {"email", "denied_term"}
+
+
+def test_of_overlapping_redactions_the_first_gives_the_placeholder() -> None:
+    """The one that starts first, then the longest, then the one listed first names the edit."""
+    ledger = Ledger([_rules("one"), _rules("two")])
+    ledger.report(0, Progress((Finding("late", 4, 9, 1.0), Finding("short", 20, 22, 1.0)), 30, 30))
+    ledger.report(1, Progress((Finding("early", 2, 6, 1.0), Finding("long", 20, 25, 1.0)), 30, 30))
+    edits = [(edit.start, edit.end, edit.placeholder) for edit in ledger.settle(30).edits]
+    assert edits == [(2, 9, "[EARLY]"), (20, 25, "[LONG]")]
+
+
+def test_the_release_stays_out_of_a_redaction_that_could_grow() -> None:
+    """A redaction waits for every shield that could still find something that overlaps it."""
+    ledger = Ledger([_rules("quick"), _rules("careful")])
+    ledger.report(0, Progress((Finding("seen", 2, 8, 1.0),), 10, 10))
+    ledger.report(1, Progress((), 5, 5))
+    assert ledger.settle(10) == Release(2)
+    assert ledger.holding(10) == ["careful"]
+    ledger.report(1, Progress((), 10, 10))
+    assert [edit.end for edit in ledger.settle(10).edits] == [8]
+
+
+@pytest.mark.parametrize(("fails_open", "text", "action"), [(False, "", BLOCK), (True, "hello", FLAG)])
+async def test_a_shield_that_raises_counts_as_its_policy_says(
+    fails_open: bool, text: str, action: policy_pb2.Action.ValueType
+) -> None:
+    """Closed, its failure blocks; open, the text passes it and a verdict says so."""
+    with ShieldSpans([Broken(fails_open=fails_open)]) as spans:
+        release = await Inspection([Broken(fails_open=fails_open)], spans).feed("hello", end=True)
+    assert "hello"[: release.watermark] == text
+    assert [(each.action, each.error) for each in release.failures] == [(action, "SHIELD_FAILED")]
+
+
+async def test_a_shield_that_takes_too_long_counts_as_failed() -> None:
+    """A shield whose time is up over a long text is stopped, and fails closed."""
+    guard = await CATALOGUE.shields([policy_pb2.ShieldSpec(name="pii", type="pii", action=REDACT)])
+    hurried: Shield = Hurried(guard[0])
+    with ShieldSpans([hurried]) as spans:
+        release = await Inspection([hurried], spans).feed("some words " * SLICE, end=True)
+    assert release.blocked
+    assert [each.error for each in release.failures] == ["SHIELD_TIMEOUT"]
+
+
+def _rules(name: str, *, fails_open: bool = False, timeout: float = 1.0) -> Rules:
+    return Rules(name, REDACT, {}, fails_open=fails_open, timeout=timeout)
+
+
+class Broken:
+    """A shield that raises."""
+
+    kind = "match"
+
+    def __init__(self, *, fails_open: bool) -> None:
+        self.rules = _rules("broken", fails_open=fails_open)
+
+    def lane(self) -> Lane:
+        return self
+
+    def feed(self, text: str, *, end: bool) -> Progress:
+        raise RuntimeError(text)
+
+
+class Hurried:
+    """A shield that has next to no time."""
+
+    kind = "match"
+
+    def __init__(self, shield: Shield) -> None:
+        self.rules = _rules("hurried", timeout=1e-9)
+        self.lane = shield.lane
