@@ -16,6 +16,7 @@ from shieldmesh.client.events import Finished, Receipt, Started, Usage
 
 _BAR: Final = 28
 """Columns of the time line."""
+_FILE_WIDTH: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ def render(phases: Iterable[Phase], console: Console) -> None:
         table.add_column(justify=justify, no_wrap=True)
     for phase in rows:
         table.add_row(*_cells(phase, whole))
-    console.print(table, soft_wrap=False)
+    # A file has no width to fit into: nothing is cut there.
+    console.print(table, soft_wrap=False, crop=False, width=console.width if console.is_terminal else _FILE_WIDTH)
 
 
 def _generation(admitted: float | None, first: float | None, total: float, usage: Usage) -> list[Phase]:
@@ -87,9 +89,7 @@ def _held(receipt: Receipt) -> str:
 
 def _cells(phase: Phase, whole: float) -> list[RenderableType]:
     colour = COLOURS.get(phase.service, "bold")
-    name = Text(phase.branch, style="dim")
-    name.append(phase.service, style=colour)
-    name.append(f" {phase.what}" if phase.what else "")
+    name = Text.assemble((phase.branch, "dim"), (phase.service, colour), f" {phase.what}" if phase.what else "")
     if phase.start is None or phase.end is None:
         return [name, "", "", Text(phase.note, style="dim")]
     bar = Text(_bar(phase.start, phase.end, whole), style=colour)
