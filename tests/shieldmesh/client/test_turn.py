@@ -151,7 +151,7 @@ async def test_a_stream_with_holes_is_an_error(events: list[ChatEvent], error: t
     """A lost, doubled or missing last event is never passed over in silence."""
     async with serving(ScriptedChat(events)) as url, shieldmesh.connect(url) as mesh:
         with pytest.raises(error):
-            await mesh.chat("hi", timeout=LIMIT).text()
+            _ = [event async for event in mesh.chat("hi", timeout=LIMIT)]
 
 
 async def test_one_client_under_two_loops() -> None:
