@@ -8,12 +8,10 @@ CARD: Final = "4111 1111 1111 1111"
 EMAIL: Final = "jane.doe@example.com"
 PHONE: Final = "+1 (415) 555-2671"
 IBAN: Final = "DE89 3704 0044 0532 0130 00"
-KEY: Final = "\n".join((
-    "-----BEGIN RSA PRIVATE KEY-----",
-    "MIIEpAIBAAKCAQEA1234567890abcdefghij",
-    "qwertyuiopasdf==",
-    "-----END RSA PRIVATE KEY-----",
-))
+KEY: Final = """-----BEGIN RSA PRIVATE KEY-----
+MIIEpAIBAAKCAQEA1234567890abcdefghij
+qwertyuiopasdf==
+-----END RSA PRIVATE KEY-----"""
 MATCHES: Final = (
     CARD,
     "5555-5555-5555-4444",
@@ -68,14 +66,13 @@ PROSE: Final = (
 def texts(max_parts: int = 12) -> st.SearchStrategy[str]:
     """Texts of prose, matches, near-matches, pieces of matches and any characters."""
     whole = st.sampled_from(MATCHES + NEAR_MATCHES + PROSE)
-    piece = st.builds(
-        lambda text, low, high: text[min(low, high) : max(low, high)],
-        st.sampled_from(MATCHES),
-        st.integers(0, 40),
-        st.integers(0, 40),
-    )
+    piece = st.builds(_slice, st.sampled_from(MATCHES), st.integers(0, 40), st.integers(0, 40))
     part = st.one_of(whole, whole, piece, st.text(max_size=4))
     return st.lists(part, max_size=max_parts).map("".join)
+
+
+def _slice(text: str, one: int, other: int) -> str:
+    return text[min(one, other) : max(one, other)]
 
 
 def cut(text: str, cuts: list[int]) -> list[str]:
