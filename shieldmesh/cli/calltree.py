@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from shieldmesh.cli.local.log import COLOURS
+from shieldmesh.cli.terminal import COLOURS
 from shieldmesh.client.events import Finished, Receipt, Started, Usage
 
 _BAR: Final = 28

@@ -10,6 +10,9 @@ from rich.text import Text
 
 from shieldmesh.errors import MeshError
 
+COLOURS: Final = {"gateway": "blue", "orchestrator": "green", "shield": "magenta", "inference": "cyan"}
+"""One colour for each service, wherever it is shown."""
+
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 

@@ -6,10 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from shieldmesh.cli.terminal import harmless
+from shieldmesh.cli.terminal import COLOURS, harmless
 
-COLOURS: Final = {"gateway": "blue", "orchestrator": "green", "shield": "magenta", "inference": "cyan"}
-"""One colour for each service, wherever it is shown."""
 _WIDTH: Final = max(map(len, COLOURS))
 
 

@@ -60,7 +60,8 @@ def planned(root: Path, settings: UpSettings) -> Generator[Sequence[Service]]:
 def cancel_on_signals() -> None:
     """Has Ctrl-C, a termination and a closed terminal cancel the current task: what it holds is cleaned up."""
     task = asyncio.current_task()
-    assert task is not None, "called from a coroutine"  # noqa: S101  # asyncio's own word for it is Optional
+    if task is None:
+        raise RuntimeError("no task is running")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Under nohup a closed terminal is meant to change nothing.
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:

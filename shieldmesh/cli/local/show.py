@@ -11,7 +11,7 @@ from shieldmesh.cli import terminal
 from shieldmesh.cli.answer import ReadableAnswer
 from shieldmesh.cli.calltree import render
 from shieldmesh.cli.chat import converse
-from shieldmesh.cli.demo import GUARDED, PLAIN, Act, problems_of
+from shieldmesh.cli.demonstration import GUARDED, PLAIN, Act, problems_of
 from shieldmesh.cli.local.log import ReadableLog
 from shieldmesh.cli.local.mesh import MeshDiedError, running_mesh
 from shieldmesh.cli.local.plan import Service

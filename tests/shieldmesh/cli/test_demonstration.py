@@ -1,6 +1,6 @@
 """What the demonstration must have shown."""
 
-from shieldmesh.cli.demo import CARD, GUARDED, PLAIN, problems_of
+from shieldmesh.cli.demonstration import CARD, GUARDED, PLAIN, problems_of
 from shieldmesh.client.events import Action, Delta, Direction, Event, Finding, Verdict
 
 REDACTION = Verdict(2, "pii", Direction.OUTPUT, Action.REDACT, (Finding("payment_card", 11, 30, 1.0),))
