@@ -1,7 +1,8 @@
 # Everything is done from here; `make` alone says what there is.
 #
-# The virtual environments fill themselves: .venv when requirements/dev.txt changes (everything, locked with hashes),
-# .venv-proto when requirements/proto.txt does (the generator of the stubs, whose old version would clash with .venv).
+# The virtual environments fill themselves when a lock file in requirements/ changes: .venv with what the services need,
+# and with the tools as soon as a target wants them; .venv-proto with the generator of the stubs, whose old version would
+# clash with the rest.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,30 +15,32 @@ PYTHON ?= python3
 PYTEST ?=
 
 BIN := .venv/bin
-INSTALLED := .venv/.installed
-GENERATOR := .venv-proto/.installed
-PIP := -m pip --quiet --disable-pip-version-check
+SERVICES := .venv/.services
+TOOLS := .venv/.tools
+GENERATOR := .venv-proto/.generator
+# Locked and exact; what is never imported need not be compiled.
+PIP := -m pip install --quiet --disable-pip-version-check --no-deps --no-compile
 
 ##@ Use
 
-demo: $(INSTALLED) ## Start the mesh, stream two guarded turns, show the way they took, stop
+demo: $(SERVICES) ## Start the mesh, stream two guarded turns, show the way they took, stop
 	$(BIN)/python -m shieldmesh demo
 
-up: $(INSTALLED) ## Start the mesh on this machine and keep it running until Ctrl-C
+up: $(SERVICES) ## Start the mesh on this machine and keep it running until Ctrl-C
 	$(BIN)/python -m shieldmesh up
 
-install: $(INSTALLED) ## Fill .venv with everything; the other targets do it when needed
+install: $(TOOLS) ## Fill .venv with everything; the other targets do it when needed
 
 ##@ Develop
 
-test: $(INSTALLED) ## Run all tests, the end-to-end ones too
+test: $(TOOLS) ## Run all tests, the end-to-end ones too
 	$(BIN)/python -m pytest $(PYTEST)
 
 check: lint test ## Run every check: format, lint, types, imports, contract, stubs, tests
 
 lint: format-check ruff mypy pyright imports contract stubs ## Run every check but the tests
 
-format: $(INSTALLED) ## Format the code and the contract
+format: $(TOOLS) ## Format the code and the contract
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/buf format --write protos
@@ -45,7 +48,7 @@ format: $(INSTALLED) ## Format the code and the contract
 proto: $(GENERATOR) ## Generate the Python stubs from protos/
 	scripts/stubs
 
-lock: $(INSTALLED) ## Resolve pyproject.toml into requirements/ (LOCK=--upgrade for the newest versions)
+lock: $(TOOLS) ## Resolve pyproject.toml into requirements/ (LOCK=--upgrade for the newest versions)
 	scripts/lock $(LOCK)
 
 clean: ## Remove everything that the other targets made
@@ -58,38 +61,42 @@ help: ## Say what there is
 
 # The parts of `make lint`.
 
-format-check: $(INSTALLED)
+format-check: $(TOOLS)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/buf format --diff --exit-code protos
 
-ruff: $(INSTALLED)
+ruff: $(TOOLS)
 	$(BIN)/ruff check --quiet .
 
-mypy: $(INSTALLED)
+mypy: $(TOOLS)
 	$(BIN)/mypy
 
-pyright: $(INSTALLED)
+pyright: $(TOOLS)
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
-imports: $(INSTALLED)
+imports: $(TOOLS)
 	$(BIN)/lint-imports --no-timing
 
-contract: $(INSTALLED)
+contract: $(TOOLS)
 	$(BIN)/buf lint protos
 	scripts/breaking
 
 stubs: $(GENERATOR)
 	scripts/stubs --check
 
-$(INSTALLED): requirements/dev.txt pyproject.toml
+$(SERVICES): requirements/build.txt requirements/services.txt pyproject.toml
 	@scripts/virtualenv .venv $(PYTHON)
-	$(BIN)/python $(PIP) install --no-deps --require-hashes --requirement requirements/dev.txt
-	$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
+	$(BIN)/python $(PIP) --require-hashes -r requirements/build.txt -r requirements/services.txt
+	$(BIN)/python $(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(TOOLS): requirements/dev.txt $(SERVICES)
+	$(BIN)/python $(PIP) --require-hashes -r requirements/dev.txt
 	@touch $@
 
 $(GENERATOR): requirements/proto.txt
 	@scripts/virtualenv .venv-proto $(PYTHON)
-	.venv-proto/bin/python $(PIP) install --no-deps --require-hashes --requirement requirements/proto.txt
+	.venv-proto/bin/python $(PIP) --require-hashes -r requirements/proto.txt
 	@touch $@
 
 .PHONY: demo up install test check lint format proto lock clean help
