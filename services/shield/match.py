@@ -20,17 +20,13 @@ class MatchShield:
         self.rules = rules
         self.patterns = tuple(p for p in patterns if rules.action_for(p.kind) != policy_pb2.ACTION_ALLOW)
         self.holds = tuple(rules.holds(pattern.kind) for pattern in self.patterns)
+        self.openers = [opener([pattern]) for pattern in self.patterns]
         self.opener = opener(self.patterns) if self.patterns else None
         self.by_first: dict[str, tuple[int, ...]] = {}
         """Which patterns can begin with a character."""
         for number, pattern in enumerate(self.patterns):
             for char in pattern.automaton.moves[0]:
                 self.by_first[char] = (*self.by_first.get(char, ()), number)
-
-    def may_start(self, number: int, text: str, position: int) -> bool:
-        """Whether the pattern's left boundary allows a start here."""
-        touches = self.patterns[number].touches_left
-        return touches is None or not position or not touches(text[position - 1])
 
     def lane(self) -> Lane:
         """A fresh view of a new text."""
@@ -54,10 +50,20 @@ class MatchLane:
     def feed(self, text: str, *, end: bool) -> Progress:
         """Takes the next piece of the text and tells what is known now."""
         buffer = self._tail + text
+        opener = self._shield.opener
+        if not self._open and (opener is None or opener.search(buffer, len(self._tail)) is None):
+            return self._clear(buffer)  # most text comes and goes here
         found: list[Span] = []
         again = self._resume(buffer, end=end, found=found) if self._open else ()
         self._try_starts(buffer, again, end=end, found=found)
         return self._progress(buffer, found)
+
+    def _clear(self, buffer: str) -> Progress:
+        """Nothing is open and nothing begins. One character stays, for the left boundary of the next start."""
+        total = self._base + len(buffer)
+        self._tail = buffer[-1:]
+        self._base = total - len(self._tail)
+        return Progress((), total, total)
 
     def _resume(self, buffer: str, *, end: bool, found: list[Span]) -> Sequence[int]:
         """Goes on with what is undecided; those that are decided now and have to try the starts behind again."""
@@ -82,7 +88,7 @@ class MatchLane:
                 scanner = scanners[number]
                 if scanner.start != IDLE or scanner.clean > base + position:
                     continue
-                if (position >= fresh or number in again) and shield.may_start(number, buffer, position):
+                if (position >= fresh or number in again) and shield.openers[number].match(buffer, position):
                     scanner.begin(base + position, buffer, base, end=end, found=found)
                     if scanner.start != IDLE:
                         self._open.append(number)

@@ -67,7 +67,7 @@ class ShieldEntry(Part, Generic[TypeT, KindT, OptionsT]):
     name: Name = ""
     type: TypeT
     action: Action
-    actions: dict[KindT, Action] = Field(default_factory=dict)
+    actions: dict[KindT, Action] = {}
     """Other actions for findings of these kinds."""
     on_error: OnError = "closed"
     timeout: float | None = Field(default=None, gt=0, le=MAX_TIMEOUT)

@@ -26,11 +26,8 @@ class Pattern:
     """The inside of a character class: what must not stand behind a match."""
     valid: Callable[[str], bool] | None = None
     score: float = 1.0
-    touches_left: Callable[[str], object] | None = field(init=False, repr=False)
-    """Tells whether a character may not stand before a match."""
     touches_right: Callable[[str], object] | None = field(init=False, repr=False)
     """Tells whether a character may not stand behind a match."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "touches_left", re.compile(f"[{self.left}]").match if self.left else None)
         object.__setattr__(self, "touches_right", re.compile(f"[{self.right}]").match if self.right else None)

@@ -142,6 +142,28 @@ def test_the_release_stays_out_of_a_redaction_that_could_grow() -> None:
     assert [edit.end for edit in ledger.settle(10).edits] == [8]
 
 
+def test_a_block_waits_until_nothing_before_it_is_open() -> None:
+    """While a start up to the block's is undecided, all from the block on is held; then the block is told."""
+    ledger = Ledger([_rules("deny", action=BLOCK), _rules("watch", action=FLAG)])
+    ledger.report(0, Progress((Finding("bad", 4, 8, 1.0),), 20, 20))
+    ledger.report(1, Progress((), 20, 4))
+    assert ledger.settle(20) == Release(4)
+    ledger.report(1, Progress((Finding("seen", 3, 6, 1.0),), 20, 20))
+    release = ledger.settle(20)
+    assert (release.watermark, release.blocked) == (4, True)
+    assert [each.finding.kind for each in release.findings] == ["seen", "bad"]
+
+
+def test_of_several_blocks_the_first_is_told() -> None:
+    """Two blocks that start together are told as one: the longest, even when the shorter is known before."""
+    ledger = Ledger([_rules("quick", action=BLOCK), _rules("slow", action=BLOCK)])
+    ledger.report(0, Progress((Finding("short", 4, 8, 1.0),), 9, 9))
+    ledger.report(1, Progress((), 4, 4))
+    assert not ledger.settle(9).blocked
+    ledger.report(1, Progress((Finding("long", 4, 20, 1.0),), 20, 20))
+    assert [each.finding.kind for each in ledger.settle(20).findings] == ["long"]
+
+
 @pytest.mark.parametrize(("fails_open", "text", "action"), [(False, "", BLOCK), (True, "hello", FLAG)])
 async def test_a_shield_that_raises_counts_as_its_policy_says(
     fails_open: bool, text: str, action: policy_pb2.Action.ValueType
@@ -163,8 +185,14 @@ async def test_a_shield_that_takes_too_long_counts_as_failed() -> None:
     assert [each.error for each in release.failures] == ["SHIELD_TIMEOUT"]
 
 
-def _rules(name: str, *, fails_open: bool = False, timeout: float = 1.0) -> Rules:
-    return Rules(name, REDACT, {}, fails_open=fails_open, timeout=timeout)
+def _rules(
+    name: str,
+    *,
+    action: policy_pb2.Action.ValueType = REDACT,
+    fails_open: bool = False,
+    timeout: float = 1.0,
+) -> Rules:
+    return Rules(name, action, {}, fails_open=fails_open, timeout=timeout)
 
 
 class Broken:
