@@ -13,7 +13,7 @@ from .spans import ShieldSpans
 
 _log = structlog.stdlib.get_logger("shieldmesh.shield")
 
-SLICE: Final = 4_096
+SLICE: Final = 1_024
 """Code points that shields see at one go; between two the loop has time for others."""
 
 

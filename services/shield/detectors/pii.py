@@ -1,13 +1,11 @@
 """Personal data: e-mail addresses, phone numbers, payment cards, IBANs."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Final
 
-import phonenumbers
-from phonenumbers import Leniency, PhoneNumberMatcher
 from stdnum import iban, luhn
 
+from services.shield.detectors import phone
 from services.shield.matching.automaton import from_regex
 from services.shield.matching.pattern import Pattern
 from shieldmesh.profile.options import PiiOptions
@@ -23,7 +21,7 @@ def patterns(options: PiiOptions) -> Iterator[Pattern]:
     if "email" in options.kinds:
         yield _email()
     if "phone" in options.kinds:
-        yield from _phones(options.region)
+        yield from phone.patterns(options.region)
     if "payment_card" in options.kinds:
         yield _payment_card()
     if "iban" in options.kinds:
@@ -38,33 +36,6 @@ def _email() -> Pattern:
     """
     regex = rf"[{_LOCAL}]+@([{_LETTERS}0-9-]+\.)+([{_LETTERS}][{_LETTERS}]+|xn--[A-Za-z0-9-]+)"
     return Pattern("email", from_regex(regex), max_length=320, left=_LOCAL)
-
-
-def _phones(region: str) -> Iterator[Pattern]:
-    """International numbers and, with a region, that region's national ones, as libphonenumber knows them.
-
-    A national number needs the grouping of its region or none at all, so dates and counts are left alone.
-    """
-    between = r"[ .()/-]?[ .()/-]?"
-    international = rf"(\+|00)[1-9]({between}[0-9]){{6,14}}"
-    valid = partial(_is_phone, region=None, leniency=Leniency.VALID)
-    yield Pattern("phone", from_regex(international), max_length=48, left=r"\w", right=r"\w", valid=valid)
-    if region:
-        national = rf"\(?[0-9]({between}[0-9]){{5,14}}"
-        valid = partial(_is_phone, region=region, leniency=Leniency.STRICT_GROUPING)
-        yield Pattern("phone", from_regex(national), max_length=47, left=r"\w+", right=r"\w", valid=valid)
-
-
-def _is_phone(text: str, region: str | None, leniency: int) -> bool:
-    number = f"+{text[2:]}" if text.startswith("00") and region is None else text
-    try:
-        # Most candidates are no numbers at all, and this costs a fraction of what the matcher does.
-        if not phonenumbers.is_possible_number(phonenumbers.parse(number, region)):
-            return False
-    except phonenumbers.NumberParseException:
-        return False
-    matches = list(PhoneNumberMatcher(number, region or "ZZ", leniency, 1))
-    return bool(matches) and (matches[0].start, matches[0].end) == (0, len(number))
 
 
 def _payment_card() -> Pattern:
