@@ -4,7 +4,7 @@ A `grpc.aio` call goes on when its reader leaves the loop, and raises errors tha
 cancel what is left at the end of the block and raise `MeshError`s.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
@@ -30,7 +30,7 @@ async def unary(rpc: grpc.aio.UnaryUnaryMultiCallable[Q, A], request: Q, *, time
 @asynccontextmanager
 async def stream(
     rpc: grpc.aio.UnaryStreamMultiCallable[Q, A], request: Q, *, timeout: float | None = None
-) -> AsyncIterator[grpc.aio.UnaryStreamCall[Q, A]]:
+) -> AsyncGenerator[grpc.aio.UnaryStreamCall[Q, A]]:
     """The responses to `request`; leaving the block cancels the call if it still runs.
 
     Raises:
@@ -47,7 +47,7 @@ async def stream(
 @asynccontextmanager
 async def bidi(
     rpc: grpc.aio.StreamStreamMultiCallable[Q, A], *, timeout: float | None = None
-) -> AsyncIterator[grpc.aio.StreamStreamCall[Q, A]]:
+) -> AsyncGenerator[grpc.aio.StreamStreamCall[Q, A]]:
     """A call to write to and read from; leaving the block cancels it if it still runs.
 
     Raises:
@@ -62,7 +62,7 @@ async def bidi(
 
 
 @contextmanager
-def _typed_errors(rpc: object) -> Iterator[None]:
+def _typed_errors(rpc: object) -> Generator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:

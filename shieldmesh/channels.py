@@ -7,6 +7,7 @@ the running loop. Each loop's channels are closed when the loop shuts its asynch
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -15,15 +16,33 @@ import grpc
 
 from shieldmesh.interceptors.client import ContextChannel
 
+_SERVICE_CONFIG: Final[dict[str, Any]] = {
+    # Replicas behind a headless Service share the calls; one address behaves as before.
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            # A service that restarts is UNAVAILABLE for a moment. gRPC retries streams before their first message only.
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    # Retries stop when more than half of the calls fail: they must not multiply the load of a service in trouble.
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+}
+
 CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # A service that restarts must be found again quickly, not after the default's two minutes at worst.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Replicas behind a headless Service share the calls; one address behaves as before.
-    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
 )
 """`shieldmesh.server.SERVER_OPTIONS` allows these pings: the two belong together."""
 

@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -52,7 +52,7 @@ def current() -> RequestContext:
 
 
 @contextmanager
-def use(context: RequestContext) -> Iterator[RequestContext]:
+def use(context: RequestContext) -> Generator[RequestContext]:
     """Makes `context` the current one inside the block.
 
     Enter and leave it in the same task, and never keep it over a `yield` of an asynchronous generator: a generator can

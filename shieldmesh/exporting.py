@@ -1,7 +1,7 @@
 """Where spans go: over OTLP when OpenTelemetry's environment variables say so, else nowhere."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from opentelemetry import trace
@@ -19,7 +19,7 @@ def exporter_from_environment() -> SpanExporter | None:
 
 
 @contextmanager
-def tracing(server: ServerIdentity, exporter: SpanExporter | None) -> Iterator[None]:
+def tracing(server: ServerIdentity, exporter: SpanExporter | None) -> Generator[None]:
     """Records spans inside the block and hands the last ones to the exporter at its end."""
     provider = TracerProvider(
         resource=Resource.create(

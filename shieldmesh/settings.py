@@ -47,7 +47,7 @@ def load(kind: type[S]) -> S:
     if unknown:
         raise SystemExit(f"unknown setting {unknown[0]}: expected one of {', '.join(sorted(known))}")
     try:
-        settings = kind()
+        settings = kind()  # pyright: ignore[reportCallIssue]  # a subclass gives `listen` its default
     except ValidationError as error:
         problems = [f"{prefix}{'_'.join(map(str, e['loc']))}".upper() + f": {e['msg']}" for e in error.errors()]
         raise SystemExit("wrong settings:\n  " + "\n  ".join(problems)) from None

@@ -4,7 +4,7 @@ The library needs the API package alone; without an SDK everything here is a che
 with `shieldmesh.exporting`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -37,7 +37,7 @@ def tracer() -> trace.Tracer:
 
 
 @contextmanager
-def span(name: str, attributes: Mapping[str, AttributeValue] | None = None) -> Iterator[trace.Span]:
+def span(name: str, attributes: Mapping[str, AttributeValue] | None = None) -> Generator[trace.Span]:
     """A span around the block, current inside it; an exception that leaves the block marks it with its type alone.
 
     Exception texts can hold what users said, so they are never recorded.

@@ -49,7 +49,7 @@ class ClientCall:
     target: str
     metadata: list[tuple[str, str]]
     timeout: float | None
-    when_done: list[Callable[[grpc.StatusCode], None]] = field(default_factory=list)
+    when_done: list[Callable[[grpc.StatusCode], None]] = field(default_factory=list[Callable[[grpc.StatusCode], None]])
 
 
 ServerInterceptor = Callable[[ServerCall], AbstractAsyncContextManager[None]]

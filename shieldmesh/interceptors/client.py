@@ -5,6 +5,7 @@ writes, lose cancellations of unary calls, and never hear of an abandoned one (d
 """
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import grpc
@@ -29,7 +30,7 @@ class ContextCallable:
         for intercept in CLIENT:
             intercept(call)
         raw = self._raw(*request, timeout=call.timeout, metadata=grpc.aio.Metadata(*call.metadata), **options)
-        raw.add_done_callback(lambda done: _tell(call, done))
+        raw.add_done_callback(partial(_tell, call))
         return raw
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -16,14 +16,15 @@ LARGEST_MARGIN = 0.05
 
 
 @asynccontextmanager
-async def serve(call: ServerCall) -> AsyncIterator[None]:
+async def serve(call: ServerCall) -> AsyncGenerator[None]:
     """Ends the handler before its caller gives up, so that the caller hears a typed error and not silence."""
     allowed = min(call.server.call_cap, math.inf if call.time_remaining is None else call.time_remaining)
     allowed -= min(LARGEST_MARGIN, allowed * 0.05)
     ours = replace(context.current(), deadline=time.monotonic() + allowed)
+    limit = asyncio.timeout(allowed)
     try:
         with context.use(ours):
-            async with asyncio.timeout(allowed) as limit:
+            async with limit:
                 yield
     except TimeoutError as error:
         if limit.expired():

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import grpc
@@ -19,7 +19,7 @@ _log = logging.getLogger("shieldmesh.rpc")
 
 
 @asynccontextmanager
-async def serve(call: ServerCall) -> AsyncIterator[None]:
+async def serve(call: ServerCall) -> AsyncGenerator[None]:
     """Turns whatever the handler raises into a MeshError with this hop added.
 
     A cancellation from outside stays one. A `CancelledError` of an inner task would leave the caller without any
@@ -45,11 +45,11 @@ def _first_cause(group: BaseExceptionGroup[BaseException]) -> MeshError:
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    return [
-        leaf
-        for error in group.exceptions
-        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    ]
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        nested: list[BaseException] = _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+        leaves += nested
+    return leaves
 
 
 def _translate(error: BaseException) -> MeshError:

@@ -5,19 +5,19 @@ would close a generator from another context when the client cancels during a wr
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
-from grpc._cython.cygrpc import ExecuteBatchError
 
 from shieldmesh import errors
 from shieldmesh.errors import MeshError
 from shieldmesh.interceptors.call import Metadata, ServerCall, ServerIdentity, ServerInterceptor
 
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]
-Handler = grpc.RpcMethodHandler[Any, Any]  # request and response types differ per method
+# grpc's classes are generic for type checkers only, hence the quotes; request and response types differ per method.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
 _OURS = "/shieldmesh."
@@ -68,7 +68,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
                 call.sent += 1
 
     @asynccontextmanager
-    async def _inside(self, method: str, context: ServicerContext) -> AsyncIterator[ServerCall]:
+    async def _inside(self, method: str, context: ServicerContext) -> AsyncGenerator[ServerCall]:
         self.running += 1
         self._idle.clear()
         call = ServerCall(self._server, method, _metadata(context), context.time_remaining())
@@ -88,7 +88,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
 async def _write(context: ServicerContext, event: object) -> None:
     try:
         await context.write(event)
-    except ExecuteBatchError as error:
+    except grpc.aio.InternalError as error:
         # The peer is gone. grpc.aio cancels this task for that, but the failed write can come first.
         raise asyncio.CancelledError from error
 
@@ -98,7 +98,7 @@ async def _abort(context: ServicerContext, error: MeshError) -> None:
     await context.abort(error.code, error.message, (details,))
 
 
-def _parts(handler: Handler) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _parts(handler: "Handler") -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The handler's behaviour, and what makes a handler of its arity."""
     streams = (bool(handler.request_streaming), bool(handler.response_streaming))
     behaviour, make = {
@@ -107,7 +107,7 @@ def _parts(handler: Handler) -> tuple[Callable[..., Any], Callable[..., Any]]:
         (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
         (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
     }[streams]
-    return cast(Callable[..., Any], behaviour), make  # a handler has the behaviour of its arity
+    return cast("Callable[..., Any]", behaviour), make  # a handler has the behaviour of its arity
 
 
 def _metadata(context: ServicerContext) -> Metadata:

@@ -1,6 +1,6 @@
 """The session's identity on the wire: a few plainly named metadata entries, ids and small values only."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Final
@@ -28,7 +28,7 @@ _PROPAGATOR: Final = W3CBaggagePropagator()
 
 
 @asynccontextmanager
-async def serve(call: ServerCall) -> AsyncIterator[None]:
+async def serve(call: ServerCall) -> AsyncGenerator[None]:
     """Makes the caller's identity the current context."""
     incoming = RequestContext(
         session_id=_id(call.metadata, SESSION),
@@ -43,7 +43,7 @@ async def serve(call: ServerCall) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def serve_edge(call: ServerCall) -> AsyncIterator[None]:
+async def serve_edge(call: ServerCall) -> AsyncGenerator[None]:
     """Mints the identity of a call from outside. Of all that the caller sent only its session id is taken, checked."""
     minted = RequestContext(session_id=_id(call.metadata, SESSION) or new_id(), request_id=new_id())
     with context.use(minted):

@@ -4,7 +4,7 @@ docs/adr/0002 says why these are not the interceptors of opentelemetry-instrumen
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import grpc
@@ -18,14 +18,14 @@ from shieldmesh.telemetry import PROPAGATOR, Name, fail, tracer
 
 
 @asynccontextmanager
-async def serve(call: ServerCall) -> AsyncIterator[None]:
+async def serve(call: ServerCall) -> AsyncGenerator[None]:
     """Continues the caller's trace."""
     async with _span(call, PROPAGATOR.extract(call.metadata), []):
         yield
 
 
 @asynccontextmanager
-async def serve_edge(call: ServerCall) -> AsyncIterator[None]:
+async def serve_edge(call: ServerCall) -> AsyncGenerator[None]:
     """Begins a trace of our own, linked to the caller's: a stranger decides neither its id nor its sampling."""
     outside = trace.get_current_span(PROPAGATOR.extract(call.metadata, Context())).get_span_context()
     async with _span(call, Context(), [Link(outside)] if outside.is_valid else []):
@@ -33,7 +33,7 @@ async def serve_edge(call: ServerCall) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _span(call: ServerCall, parent: Context, links: list[Link]) -> AsyncIterator[None]:
+async def _span(call: ServerCall, parent: Context, links: list[Link]) -> AsyncGenerator[None]:
     with tracer().start_as_current_span(
         call.method,
         context=parent,

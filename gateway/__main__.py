@@ -1,0 +1,38 @@
+"""`python -m gateway`: serves the public API and passes it on to the orchestrator."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+import grpc
+from pydantic_settings import SettingsConfigDict
+
+from shieldmesh import channels, server, settings
+from shieldmesh.interceptors import EDGE
+from shieldmesh.settings import ServiceSettings
+
+from .proxy import add_chat_proxy
+
+
+class GatewaySettings(ServiceSettings):
+    """Settings of the gateway, from SHIELDMESH_GATEWAY_*."""
+
+    model_config = SettingsConfigDict(env_prefix="SHIELDMESH_GATEWAY_")
+
+    listen: str = "127.0.0.1:50051"
+    orchestrator: str = "127.0.0.1:50054"
+    """Where the orchestrator is."""
+
+
+def main() -> None:
+    """Runs the gateway until SIGTERM or SIGINT; a wrong setting ends it with one sentence."""
+    given = settings.load(GatewaySettings)
+
+    @asynccontextmanager
+    async def open_service(grpc_server: grpc.aio.Server) -> AsyncGenerator[Sequence[str]]:
+        yield [add_chat_proxy(grpc_server, channels.get(given.orchestrator))]
+
+    server.run(name="gateway", settings=given, open_service=open_service, interceptors=EDGE)
+
+
+if __name__ == "__main__":
+    settings.exit_on_system_error(main)

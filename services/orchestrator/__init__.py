@@ -1,0 +1,1 @@
+"""One turn: shields beside the model, release, account."""

@@ -1,0 +1,99 @@
+"""The texts of one turn: which delta belongs to which lane, and back."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from shieldmesh.errors import InternalError
+from shieldmesh.v1 import generation_pb2, shield_pb2
+
+from .release import Edit, Lane, Release
+
+Part = Literal["text", "reasoning", "tool_call"]
+
+
+@dataclass(slots=True)
+class _Track:
+    """A lane and what its text is."""
+
+    choice: int
+    part: Part
+    call: generation_pb2.ToolCallDelta
+    """For a tool call: its index, and until they are sent its id and name."""
+    lane: Lane = field(default_factory=Lane)
+
+
+class Lanes:
+    """All lanes of a turn, numbered in the order in which their first text came."""
+
+    def __init__(self) -> None:
+        self._tracks: list[_Track] = []
+        self._numbers: dict[tuple[int, Part, int], int] = {}
+
+    def add(self, delta: generation_pb2.Delta, now: float) -> shield_pb2.InspectText:
+        """Takes what the model wrote; what the shields are to see of it."""
+        part: Part = "tool_call" if delta.HasField("tool_call") else "reasoning" if delta.reasoning else "text"
+        number = self._number(delta, part)
+        text = delta.tool_call.arguments if part == "tool_call" else delta.reasoning or delta.text
+        offset = self._tracks[number].lane.add(text, delta.token_count, now)
+        return shield_pb2.InspectText(lane=number, offset=offset, text=text)
+
+    def endings(self) -> Iterator[shield_pb2.InspectText]:
+        """What tells the shields that each lane is complete."""
+        for number, track in enumerate(self._tracks):
+            yield shield_pb2.InspectText(lane=number, offset=track.lane.written, end=True)
+
+    def clear(self, clearance: shield_pb2.Clearance, now: float) -> generation_pb2.Delta | None:
+        """What leaves on a clearance; None when it is nothing.
+
+        Raises:
+            InternalError: the clearance contradicts the text; releasing on it could leak.
+        """
+        if clearance.lane >= len(self._tracks):
+            raise InternalError(
+                f"the shield service cleared lane {clearance.lane}, which does not exist", reason="SHIELD_BROKEN"
+            )
+        track = self._tracks[clearance.lane]
+        edits = [Edit(edit.start, edit.end, edit.replacement) for edit in clearance.edits]
+        release = track.lane.clear(clearance.watermark, edits, now)
+        track.lane.note_hold(clearance.seen)
+        return _delta(track, release)
+
+    def clear_all(self, number: int, now: float) -> generation_pb2.Delta | None:
+        """What leaves of a lane that no shield guards."""
+        track = self._tracks[number]
+        return _delta(track, track.lane.clear(track.lane.written, (), now))
+
+    def all(self) -> Iterable[Lane]:
+        """The lanes, for the account."""
+        return [track.lane for track in self._tracks]
+
+    def held(self) -> int:
+        """Characters that wait for a shield."""
+        return sum(track.lane.held for track in self._tracks)
+
+    def _number(self, delta: generation_pb2.Delta, part: Part) -> int:
+        key = (delta.choice, part, delta.tool_call.index)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self._tracks)
+            call = generation_pb2.ToolCallDelta()
+            call.CopyFrom(delta.tool_call)
+            self._tracks.append(_Track(delta.choice, part, call))
+        return number
+
+
+def _delta(track: _Track, release: Release) -> generation_pb2.Delta | None:
+    if track.part == "tool_call":
+        if not release.text and not track.call.id:
+            return None
+        call = generation_pb2.ToolCallDelta(
+            index=track.call.index, id=track.call.id, name=track.call.name, arguments=release.text
+        )
+        track.call.id = track.call.name = ""
+        return generation_pb2.Delta(choice=track.choice, tool_call=call, token_count=release.tokens)
+    if not release.text:
+        return None
+    if track.part == "reasoning":
+        return generation_pb2.Delta(choice=track.choice, reasoning=release.text, token_count=release.tokens)
+    return generation_pb2.Delta(choice=track.choice, text=release.text, token_count=release.tokens)

@@ -1,0 +1,92 @@
+"""What the model is asked: the profile's words and the client's, after the input shields."""
+
+from collections.abc import Iterable, Sequence
+
+from shieldmesh import profile as profiles
+from shieldmesh import validation
+from shieldmesh.errors import InvalidArgumentError
+from shieldmesh.profile import Profile
+from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, message_pb2, shield_pb2
+
+
+class Prompt:
+    """A validated conversation on its way to the model.
+
+    The shields see one text per message, its parts joined as the model reads them, and after these the arguments of
+    every tool call: nothing that a client can write passes unseen.
+    """
+
+    def __init__(self, profile: Profile, request: chat_pb2.ChatRequest) -> None:
+        """Checks the request against the contract and the profile.
+
+        Raises:
+            InvalidArgumentError: something is wrong; `field` names it.
+        """
+        policy = profile.policy
+        validation.check_messages(request.messages, max_characters=policy.limits.input_characters)
+        validation.check_sampling(request.sampling)
+        validation.check_tools(request.tools)
+        validation.check_response_format(request.response_format)
+        self._profile = profile
+        self._request = request
+        self._sampling = _sampling(profile, request.sampling)
+        self._messages = list(request.messages)
+        self._calls = [call for message in self._messages for call in message.tool_calls]
+
+    def texts(self) -> Sequence[str]:
+        """What the input shields inspect."""
+        return ["".join(part.text for part in message.parts) for message in self._messages] + [
+            call.arguments for call in self._calls
+        ]
+
+    def apply(self, edits: Iterable[shield_pb2.Edit]) -> None:
+        """Replaces what the shields redact."""
+        texts = list(self.texts())
+        # From the end, so that the offsets of the edits before stay true.
+        for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
+            text = texts[edit.text_index]
+            texts[edit.text_index] = text[: edit.start] + edit.replacement + text[edit.end :]
+            self._write(edit.text_index, texts[edit.text_index])
+
+    def request(self) -> inference_pb2.GenerateRequest:
+        """What the inference service is asked."""
+        policy = self._profile.policy
+        system = [_system(policy.prompt)] if policy.prompt else []
+        return inference_pb2.GenerateRequest(
+            model=policy.model,
+            messages=[*system, *self._messages],
+            sampling=self._sampling,
+            tools=self._request.tools,
+            response_format=self._request.response_format,
+            options=profiles.struct(policy.model_options),
+        )
+
+    def _write(self, index: int, text: str) -> None:
+        if index < len(self._messages):
+            message = self._messages[index]
+            del message.parts[:]
+            message.parts.add(text=text)
+        else:
+            self._calls[index - len(self._messages)].arguments = text
+
+
+def _system(prompt: str) -> message_pb2.Message:
+    return message_pb2.Message(role=message_pb2.ROLE_SYSTEM, parts=[message_pb2.ContentPart(text=prompt)])
+
+
+def _sampling(profile: Profile, asked: generation_pb2.Sampling) -> generation_pb2.Sampling:
+    """The profile's sampling with the caller's overrides, as far as the profile allows them."""
+    allowed = profile.policy.allow_overrides
+    sampling = profiles.sampling(profile.policy.sampling)
+    for descriptor, _ in asked.ListFields():
+        if descriptor.name not in allowed:
+            may = f"only {', '.join(allowed)}" if allowed else "none"
+            raise InvalidArgumentError(
+                f"the profile {profile.name} does not let callers set {descriptor.name} ({may}): leave it out",
+                reason="OVERRIDE_NOT_ALLOWED",
+                field=f"sampling.{descriptor.name}",
+            )
+        # Merging would append stop texts to the profile's instead of replacing them.
+        sampling.ClearField(descriptor.name)
+    sampling.MergeFrom(asked)
+    return sampling

@@ -1,0 +1,42 @@
+"""ChatService as the gateway calls it: find the profile, check the request, run the turn."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from shieldmesh.errors import NotFoundError
+from shieldmesh.profile import Profile
+from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
+
+from .prompt import Prompt
+from .turn import Services, Turn
+
+DEFAULT_PROFILE = "default"
+
+
+class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
+    """See `shieldmesh.v1.ChatService`."""
+
+    def __init__(self, profiles: Mapping[str, Profile], services: Services) -> None:
+        self._profiles = profiles
+        self._services = services
+
+    async def Chat(  # noqa: N802  # the contract's name
+        self, request: chat_pb2.ChatRequest, context: object
+    ) -> AsyncGenerator[chat_pb2.ChatEvent]:
+        """See `shieldmesh.v1.ChatService.Chat`."""
+        del context
+        profile = self._profile(request.profile or DEFAULT_PROFILE)
+        turn = Turn(profile, Prompt(profile, request), self._services)
+        async with aclosing(turn.events()) as events:
+            async for event in events:
+                yield event
+
+    def _profile(self, name: str) -> Profile:
+        profile = self._profiles.get(name)
+        if profile is None:
+            raise NotFoundError(
+                f"there is no such profile: expected one of {', '.join(sorted(self._profiles))}",
+                reason="PROFILE_NOT_FOUND",
+                field="profile",
+            )
+        return profile
