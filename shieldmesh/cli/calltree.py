@@ -3,10 +3,11 @@
 It comes from what the turn itself says at its end: the orchestrator's clock, phase by phase.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -14,9 +15,10 @@ from rich.text import Text
 from shieldmesh.cli.terminal import COLOURS
 from shieldmesh.client.events import Finished, Receipt, Started, Usage
 
-_BAR: Final = 28
-"""Columns of the time line."""
-_FILE_WIDTH: Final = 200
+_WIDE: Final = 100
+_LONG_BAR: Final = 28
+_SHORT_BAR: Final = 14
+"""Columns of the time line, on wide terminals and on others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,16 @@ class Phase:
     note: str = ""
 
 
-def call_tree(started: Started, finished: Finished, elapsed: float) -> list[Phase]:
-    """The phases of a turn, which took `elapsed` seconds as its client saw it."""
+@dataclass(frozen=True, slots=True)
+class CallTree:
+    """Whose turn it was, and its phases from the outside in."""
+
+    started: Started
+    phases: Sequence[Phase]
+
+
+def call_tree(started: Started, finished: Finished, elapsed: float) -> CallTree:
+    """The tree of a turn, which took `elapsed` seconds as its client saw it."""
     times, receipt, usage = finished.timings, finished.receipt, finished.usage
     total = elapsed if times.total is None else times.total
     inner: list[Phase] = []
@@ -43,25 +53,33 @@ def call_tree(started: Started, finished: Finished, elapsed: float) -> list[Phas
         inner.append(Phase("", "shield", "output", times.first_token, total, _held(receipt)))
     leaves = [replace(leaf, branch="      └─ " if leaf is inner[-1] else "      ├─ ") for leaf in inner]
     who = f"profile {started.profile}, model {started.model}"
-    return [
-        Phase("", "client", "", 0.0, elapsed, f"turn {started.turn_id}"),
-        Phase("└─ ", "gateway", note=f"session {started.session_id}"),
+    outer = [
+        Phase("", "client", "", 0.0, elapsed),
+        Phase("└─ ", "gateway"),
         Phase("   └─ ", "orchestrator", "", 0.0, total, who),
-        *leaves,
     ]
+    return CallTree(started, [*outer, *leaves])
 
 
-def render(phases: Iterable[Phase], console: Console) -> None:
-    """Prints the tree with its time line."""
-    rows = list(phases)
-    whole = max((phase.end or 0.0 for phase in rows), default=0.0)
+def render(tree: CallTree, console: Console) -> None:
+    """Prints the tree with its time line; on a narrow terminal the line is short and long notes wrap."""
+    whole = max(phase.end or 0.0 for phase in tree.phases)
+    columns = _LONG_BAR if console.width >= _WIDE else _SHORT_BAR
     table = Table.grid(padding=(0, 2))
-    for justify in ("left", "left", "right", "left"):
-        table.add_column(justify=justify, no_wrap=True)
-    for phase in rows:
-        table.add_row(*_cells(phase, whole))
-    # A file has no width to fit into: nothing is cut there.
-    console.print(table, soft_wrap=False, crop=False, width=console.width if console.is_terminal else _FILE_WIDTH)
+    table.add_column(no_wrap=True, min_width=max(cell_len(_name(phase).plain) for phase in tree.phases))
+    table.add_column(no_wrap=True, min_width=columns)
+    table.add_column(no_wrap=True, min_width=len("10,000 ms"), justify="right")
+    table.add_column(overflow="fold")
+    for phase in tree.phases:
+        table.add_row(*_cells(phase, whole, columns))
+    for name, value in (
+        ("turn", tree.started.turn_id),
+        ("session", tree.started.session_id),
+        ("trace", tree.started.trace_id),
+    ):
+        if value:
+            console.print(Text(f"{name:<7} {value}", style="dim"))
+    console.print(table, soft_wrap=False)
 
 
 def _generation(admitted: float | None, first: float | None, total: float, usage: Usage) -> list[Phase]:
@@ -87,18 +105,22 @@ def _held(receipt: Receipt) -> str:
     return "; ".join(parts)
 
 
-def _cells(phase: Phase, whole: float) -> list[RenderableType]:
-    colour = COLOURS.get(phase.service, "bold")
-    name = Text.assemble((phase.branch, "dim"), (phase.service, colour), f" {phase.what}" if phase.what else "")
+def _name(phase: Phase) -> Text:
+    what = f" {phase.what}" if phase.what else ""
+    return Text.assemble((phase.branch, "dim"), (phase.service, COLOURS.get(phase.service, "bold")), what)
+
+
+def _cells(phase: Phase, whole: float, columns: int) -> list[RenderableType]:
+    note = Text(phase.note, style="dim")
     if phase.start is None or phase.end is None:
-        return [name, "", "", Text(phase.note, style="dim")]
-    bar = Text(_bar(phase.start, phase.end, whole), style=colour)
-    return [name, bar, f"{(phase.end - phase.start) * 1000:,.0f} ms", Text(phase.note, style="dim")]
+        return [_name(phase), "", "", note]
+    bar = Text(_bar(phase.start, phase.end, whole, columns), style=COLOURS.get(phase.service, "bold"))
+    return [_name(phase), bar, f"{(phase.end - phase.start) * 1000:,.0f} ms", note]
 
 
-def _bar(start: float, end: float, whole: float) -> str:
+def _bar(start: float, end: float, whole: float, columns: int) -> str:
     if whole <= 0:
         return ""
-    first = min(_BAR - 1, round(start / whole * _BAR))
-    length = max(1, round(end / whole * _BAR) - first)
+    first = min(columns - 1, round(start / whole * columns))
+    length = max(1, round(end / whole * columns) - first)
     return " " * first + "━" * length

@@ -8,7 +8,7 @@ import typer
 
 from shieldmesh.cli import terminal
 from shieldmesh.cli.answer import JsonAnswer, ReadableAnswer
-from shieldmesh.cli.calltree import Phase, call_tree, render
+from shieldmesh.cli.calltree import CallTree, call_tree, render
 from shieldmesh.client.events import Event, Finished, Started
 from shieldmesh.client.mesh import connect
 from shieldmesh.client.request import DEFAULT_TIMEOUT, Message
@@ -66,34 +66,34 @@ def chat(
         raise typer.BadParameter(str(error), param_hint="--url") from None
     try:
         turn = mesh.chat(messages, profile=profile, session=session, timeout=timeout)
-        phases = asyncio.run(converse(turn, answer))
+        tree = asyncio.run(converse(turn, answer))
     except MeshError as error:
         answer.end_line()
         terminal.fail_with(error)
     except KeyboardInterrupt:
         answer.end_line()
         terminal.fail("cancelled: the turn was stopped", code=130)
-    if trace:
-        render(phases, terminal.notes())
+    if trace and tree is not None:
+        render(tree, terminal.notes())
 
 
-async def converse(turn: Turn, answer: Answer) -> list[Phase]:
-    """Shows a turn as it happens; the value is its call tree.
+async def converse(turn: Turn, answer: Answer) -> CallTree | None:
+    """Shows a turn as it happens; the value is its call tree, None when it did not say enough for one.
 
     Raises:
         MeshError: the mesh could not do its job.
     """
     begin = time.monotonic()
     started: Started | None = None
-    phases: list[Phase] = []
+    tree: CallTree | None = None
     async with turn:
         async for event in turn:
             answer.show(event)
             if isinstance(event, Started):
                 started = event
             elif isinstance(event, Finished) and started is not None:
-                phases = call_tree(started, event, time.monotonic() - begin)
-    return phases
+                tree = call_tree(started, event, time.monotonic() - begin)
+    return tree
 
 
 def _read_standard_input() -> str:

@@ -18,12 +18,12 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def out() -> Console:
     """Where results go: standard output."""
-    return Console(highlight=False, soft_wrap=True)
+    return _console(stderr=False)
 
 
 def notes() -> Console:
     """Where everything about a result goes: standard error."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _console(stderr=True)
 
 
 def fail(message: str, *, hint: str = "", code: int = 1) -> NoReturn:
@@ -48,3 +48,9 @@ def fail_with(error: MeshError) -> NoReturn:
 def harmless(text: str) -> str:
     """The text without characters that would make a terminal do something: a model must not move the cursor."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    # A file has no width; the 80 columns that are taken for it would be too few for a call tree.
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, soft_wrap=True, width=120)

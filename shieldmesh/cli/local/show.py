@@ -76,6 +76,7 @@ async def _play(act: Act, mesh: Mesh) -> list[str]:
     out, witness = terminal.out(), Witness()
     out.print(Rule(act.title, style="dim"))
     out.print(f'[dim]$ shieldmesh chat --profile {act.profile} --trace[/] "{act.prompt}"')
-    phases = await converse(mesh.chat(act.prompt, profile=act.profile, timeout=120.0), witness)
-    render(phases, out)
+    tree = await converse(mesh.chat(act.prompt, profile=act.profile, timeout=120.0), witness)
+    if tree is not None:
+        render(tree, out)
     return problems_of(act, witness.events)

@@ -26,7 +26,7 @@ FINISHED = Finished(
 
 def test_every_phase_is_there_with_its_time() -> None:
     """Shields and inference lie below the orchestrator, each from its start to its end."""
-    phases = call_tree(STARTED, FINISHED, elapsed=1.3)
+    phases = call_tree(STARTED, FINISHED, elapsed=1.3).phases
     assert [(phase.service, phase.what) for phase in phases] == [
         ("client", ""),
         ("gateway", ""),
@@ -48,7 +48,7 @@ def test_phases_that_did_not_happen_are_left_out() -> None:
     blocked = replace(
         FINISHED, timings=Timings(input_cleared=0.01, total=0.02), receipt=Receipt(input_shields=("pii",))
     )
-    phases = call_tree(STARTED, blocked, elapsed=0.03)
+    phases = call_tree(STARTED, blocked, elapsed=0.03).phases
     assert [phase.service for phase in phases] == ["client", "gateway", "orchestrator", "shield"]
     assert phases[-1].branch.strip() == "└─"
 
@@ -60,7 +60,8 @@ def test_it_prints_as_a_tree() -> None:
     file = console.file
     assert isinstance(file, io.StringIO)
     lines = file.getvalue().splitlines()
-    assert len(lines) == 8
-    assert lines[0].startswith("client")
-    assert "1,300 ms" in lines[0]
+    assert lines[:2] == ["turn    turn-1", "session s-1"]
+    assert len(lines) == 10
+    assert lines[2].startswith("client")
+    assert "1,300 ms" in lines[2]
     assert lines[-1].startswith("      └─ shield output")
