@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import grpc
 from opentelemetry import trace
@@ -47,8 +48,10 @@ def _first_cause(group: BaseExceptionGroup[BaseException]) -> MeshError:
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     leaves: list[BaseException] = []
     for error in group.exceptions:
-        nested: list[BaseException] = _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-        leaves += nested
+        if isinstance(error, BaseExceptionGroup):
+            leaves += _leaves(cast("BaseExceptionGroup[BaseException]", error))
+        else:
+            leaves.append(error)
     return leaves
 
 
