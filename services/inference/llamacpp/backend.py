@@ -25,7 +25,11 @@ _log = logging.getLogger("shieldmesh.inference.llamacpp")
 
 
 class LlamaBackend:
-    """One loaded model; see `services.inference.backend.Backend`."""
+    """One loaded model; see `services.inference.backend.Backend`.
+
+    Attributes:
+        running: Threads inside the engine.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class LlamaBackend:
         self.context_window = options.context_window
         self._counting = threading.Lock()
         self.generated_tokens = 0
+        self.running = 0
 
     @classmethod
     async def open(cls, options: LlamaOptions, max_running: int) -> "LlamaBackend":
@@ -80,10 +85,11 @@ class LlamaBackend:
             raise refused(error, LlamaRequestOptions) from None
         return LlamaGeneration(self, chat_completion(request, options), self._threads)
 
-    def count(self, tokens: int) -> None:
-        """Adds to the generated tokens; called in the threads of the generations."""
+    def count(self, *, tokens: int = 0, running: int = 0) -> None:
+        """Adds to the counters; called in the threads of the generations."""
         with self._counting:
             self.generated_tokens += tokens
+            self.running += running
 
     async def close(self) -> None:
         """See `Backend.close`."""
@@ -126,6 +132,7 @@ class LlamaGeneration:
 
     def _run(self, mailbox: Mailbox[Step]) -> None:
         """The thread's part: stays in the engine until it is done or the mailbox is closed."""
+        self._backend.count(running=1)
         try:
             if not mailbox.closed:
                 self._backend.engine.handle_chat_completions(self._body, lambda said: self._take(said, mailbox))
@@ -135,6 +142,7 @@ class LlamaGeneration:
         except Exception as error:  # noqa: BLE001  # a foreign library: whatever it raises is its failure
             self._failure = _unexpected(error)
         finally:
+            self._backend.count(running=-1)
             mailbox.end()
 
     def _take(self, said: engine.Chunk | list[engine.Chunk], mailbox: Mailbox[Step]) -> bool:
@@ -148,7 +156,7 @@ class LlamaGeneration:
             self._failure = error
         except Exception as error:  # noqa: BLE001  # see above: nothing may be raised into C++
             self._failure = _unexpected(error)
-        self._backend.count(self._reader.usage.completion - before)
+        self._backend.count(tokens=self._reader.usage.completion - before)
         return mailbox.closed or self._failure is not None
 
     def _refusal(self, error: Exception) -> MeshError:

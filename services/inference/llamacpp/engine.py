@@ -41,7 +41,7 @@ def load(weights: Path, options: LlamaOptions, slots: int, directory: Path) -> E
     params.n_parallel = slots
     params.n_ctx = slots * options.context_window
     params.n_batch = params.n_ubatch = options.prompt_batch
-    params.cpuparams.n_threads = options.threads or len(os.sched_getaffinity(0))
+    params.cpuparams.n_threads = options.threads or max(1, len(os.sched_getaffinity(0)) - 1)
     params.fit_params = False
     # Its log goes to stderr past ours and can quote prompts: nothing but what we write ourselves.
     params.verbosity = 0

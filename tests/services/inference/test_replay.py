@@ -93,7 +93,7 @@ async def test_a_late_reader_gets_what_is_due_at_once_but_no_more_than_the_windo
         async for batch in batches:
             sizes.append(len(texts([batch])))
             await asyncio.sleep(0.002)  # 200 tokens' worth
-    assert sizes[1:-2] == [16] * (len(sizes) - 3)
+    assert max(sizes) == 16
     assert sum(sizes) == 100
 
 

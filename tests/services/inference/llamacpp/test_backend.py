@@ -35,7 +35,7 @@ ENDLESS = {"ignore_eos": True}
 @pytest.fixture(scope="module")
 def backend() -> Iterator[LlamaBackend]:
     """SmolLM2 with two slots and a small context, loaded once for this module."""
-    opened = asyncio.run(LlamaBackend.open(LlamaOptions(context_window=512), SLOTS))
+    opened = asyncio.run(LlamaBackend.open(LlamaOptions(context_window=256), SLOTS))
     yield opened
     asyncio.run(opened.close())
 
@@ -98,14 +98,15 @@ async def test_a_cancelled_call_ends_generation_in_the_engine(backend: LlamaBack
 
 async def test_cancelling_while_the_prompt_is_read_stops_it(backend: LlamaBackend) -> None:
     """A generation that has no token yet leaves the engine, and its prompt is counted."""
-    generation = backend.generate(asking("word " * 450, Sampling(max_tokens=400), ENDLESS))
+    generation = backend.generate(asking("word " * 200, Sampling(max_tokens=400), ENDLESS))
     task = asyncio.create_task(play(generation))
     await eventually(lambda: generation.usage.prompt > 0)
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
+    assert backend.running == 0
     assert generation.usage.completion == 0
-    assert generation.usage.prompt > 450
+    assert generation.usage.prompt > 200
 
 
 async def test_a_generation_that_is_closed_before_it_runs_costs_nothing(backend: LlamaBackend) -> None:
@@ -132,14 +133,14 @@ async def test_text_is_never_cut_within_a_code_point(backend: LlamaBackend, limi
 async def test_a_prompt_beyond_the_context_is_refused(backend: LlamaBackend) -> None:
     """The caller hears CONTEXT_TOO_LONG, and the engine serves the next."""
     with pytest.raises(InvalidArgumentError) as caught:
-        await play(backend.generate(asking("word " * 700)))
+        await play(backend.generate(asking("word " * 300)))
     assert (caught.value.reason, caught.value.field) == ("CONTEXT_TOO_LONG", "messages")
     assert await play(backend.generate(asking("Hello", Sampling(max_tokens=1))))
 
 
 async def test_an_answer_that_fills_the_context_ends_with_length(backend: LlamaBackend) -> None:
     """The context window ends a generation that nothing else ends."""
-    generation = backend.generate(asking("word " * 440, options=ENDLESS))
+    generation = backend.generate(asking("word " * 205, options=ENDLESS))
     batches = await play(generation)
     assert batches[-1][-1] == Finish(FinishReason.LENGTH)
     assert generation.usage.total in {backend.context_window, backend.context_window + 1}
