@@ -24,6 +24,46 @@ DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
 @typing.final
 class GenerateRequest(google.protobuf.message.Message):
+    """Sends one step of a generation's request side."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OPEN_FIELD_NUMBER: builtins.int
+    STOP_FIELD_NUMBER: builtins.int
+    @property
+    def open(self) -> Global___GenerateOpen:
+        """Asks for an answer. MUST be the first request and only the first."""
+
+    @property
+    def stop(self) -> Global___GenerateStop:
+        """Ends the generation early."""
+
+    def __init__(
+        self,
+        *,
+        open: Global___GenerateOpen | None = ...,
+        stop: Global___GenerateStop | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["open", b"open", "request", b"request", "stop", b"stop"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["open", b"open", "request", b"request", "stop", b"stop"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["request", b"request"]) -> typing.Literal["open", "stop"] | None: ...
+
+Global___GenerateRequest: typing_extensions.TypeAlias = GenerateRequest
+
+@typing.final
+class GenerateStop(google.protobuf.message.Message):
+    """Ends a generation early."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___GenerateStop: typing_extensions.TypeAlias = GenerateStop
+
+@typing.final
+class GenerateOpen(google.protobuf.message.Message):
     """Asks for an answer."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -69,7 +109,7 @@ class GenerateRequest(google.protobuf.message.Message):
     def HasField(self, field_name: typing.Literal["options", b"options", "response_format", b"response_format", "sampling", b"sampling"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["messages", b"messages", "model", b"model", "options", b"options", "response_format", b"response_format", "sampling", b"sampling", "tools", b"tools"]) -> None: ...
 
-Global___GenerateRequest: typing_extensions.TypeAlias = GenerateRequest
+Global___GenerateOpen: typing_extensions.TypeAlias = GenerateOpen
 
 @typing.final
 class GenerateEvent(google.protobuf.message.Message):

@@ -36,7 +36,7 @@ class InferenceServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.Generate = channel.unary_stream(
+        self.Generate = channel.stream_stream(
                 '/shieldmesh.v1.InferenceService/Generate',
                 request_serializer=shieldmesh_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=shieldmesh_dot_v1_dot_inference__pb2.GenerateEvent.FromString,
@@ -53,8 +53,12 @@ class InferenceServiceServicer(object):
     with each request, the chat template belongs to the model.
     """
 
-    def Generate(self, request, context):
-        """Generates an answer: `started`, then deltas, then `finished`. Cancelling the call stops the generation in the engine.
+    def Generate(self, request_iterator, context):
+        """Generates an answer: `started`, then deltas, then `finished`. The first request MUST be `open`.
+
+        `stop` ends the generation early and still brings `finished`, with CANCELLED and the tokens that the engine
+        really generated: the way to stop with an exact account. Cancelling the call stops the generation just as
+        soon, without the account. Closing the sending side changes nothing.
 
         Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELD_INVALID, CONTEXT_TOO_LONG),
         RESOURCE_EXHAUSTED (QUEUE_FULL), INTERNAL (ENGINE_FAILED).
@@ -75,7 +79,7 @@ class InferenceServiceServicer(object):
 
 def add_InferenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Generate': grpc.unary_stream_rpc_method_handler(
+            'Generate': grpc.stream_stream_rpc_method_handler(
                     servicer.Generate,
                     request_deserializer=shieldmesh_dot_v1_dot_inference__pb2.GenerateRequest.FromString,
                     response_serializer=shieldmesh_dot_v1_dot_inference__pb2.GenerateEvent.SerializeToString,
@@ -99,7 +103,7 @@ class InferenceService(object):
     """
 
     @staticmethod
-    def Generate(request,
+    def Generate(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -109,8 +113,8 @@ class InferenceService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/shieldmesh.v1.InferenceService/Generate',
             shieldmesh_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,

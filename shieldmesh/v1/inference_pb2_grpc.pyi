@@ -27,15 +27,15 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 _InferenceServiceGenerateType = typing_extensions.TypeVar(
     '_InferenceServiceGenerateType',
-    grpc.UnaryStreamMultiCallable[
+    grpc.StreamStreamMultiCallable[
         shieldmesh.v1.inference_pb2.GenerateRequest,
         shieldmesh.v1.inference_pb2.GenerateEvent,
     ],
-    grpc.aio.UnaryStreamMultiCallable[
+    grpc.aio.StreamStreamMultiCallable[
         shieldmesh.v1.inference_pb2.GenerateRequest,
         shieldmesh.v1.inference_pb2.GenerateEvent,
     ],
-    default=grpc.UnaryStreamMultiCallable[
+    default=grpc.StreamStreamMultiCallable[
         shieldmesh.v1.inference_pb2.GenerateRequest,
         shieldmesh.v1.inference_pb2.GenerateEvent,
     ],
@@ -64,7 +64,7 @@ class InferenceServiceStub(typing.Generic[_InferenceServiceGenerateType, _Infere
 
     @typing.overload
     def __init__(self: InferenceServiceStub[
-        grpc.UnaryStreamMultiCallable[
+        grpc.StreamStreamMultiCallable[
             shieldmesh.v1.inference_pb2.GenerateRequest,
             shieldmesh.v1.inference_pb2.GenerateEvent,
         ],
@@ -76,7 +76,7 @@ class InferenceServiceStub(typing.Generic[_InferenceServiceGenerateType, _Infere
 
     @typing.overload
     def __init__(self: InferenceServiceStub[
-        grpc.aio.UnaryStreamMultiCallable[
+        grpc.aio.StreamStreamMultiCallable[
             shieldmesh.v1.inference_pb2.GenerateRequest,
             shieldmesh.v1.inference_pb2.GenerateEvent,
         ],
@@ -87,7 +87,11 @@ class InferenceServiceStub(typing.Generic[_InferenceServiceGenerateType, _Infere
     ], channel: grpc.aio.Channel) -> None: ...
 
     Generate: _InferenceServiceGenerateType
-    """Generates an answer: `started`, then deltas, then `finished`. Cancelling the call stops the generation in the engine.
+    """Generates an answer: `started`, then deltas, then `finished`. The first request MUST be `open`.
+
+    `stop` ends the generation early and still brings `finished`, with CANCELLED and the tokens that the engine
+    really generated: the way to stop with an exact account. Cancelling the call stops the generation just as
+    soon, without the account. Closing the sending side changes nothing.
 
     Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELD_INVALID, CONTEXT_TOO_LONG),
     RESOURCE_EXHAUSTED (QUEUE_FULL), INTERNAL (ENGINE_FAILED).
@@ -99,7 +103,7 @@ class InferenceServiceStub(typing.Generic[_InferenceServiceGenerateType, _Infere
     """Lists the models of this server."""
 
 InferenceServiceAsyncStub: typing_extensions.TypeAlias = InferenceServiceStub[
-    grpc.aio.UnaryStreamMultiCallable[
+    grpc.aio.StreamStreamMultiCallable[
         shieldmesh.v1.inference_pb2.GenerateRequest,
         shieldmesh.v1.inference_pb2.GenerateEvent,
     ],
@@ -117,10 +121,14 @@ class InferenceServiceServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def Generate(
         self,
-        request: shieldmesh.v1.inference_pb2.GenerateRequest,
+        request_iterator: _MaybeAsyncIterator[shieldmesh.v1.inference_pb2.GenerateRequest],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[shieldmesh.v1.inference_pb2.GenerateEvent], collections.abc.AsyncIterator[shieldmesh.v1.inference_pb2.GenerateEvent]]:
-        """Generates an answer: `started`, then deltas, then `finished`. Cancelling the call stops the generation in the engine.
+        """Generates an answer: `started`, then deltas, then `finished`. The first request MUST be `open`.
+
+        `stop` ends the generation early and still brings `finished`, with CANCELLED and the tokens that the engine
+        really generated: the way to stop with an exact account. Cancelling the call stops the generation just as
+        soon, without the account. Closing the sending side changes nothing.
 
         Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELD_INVALID, CONTEXT_TOO_LONG),
         RESOURCE_EXHAUSTED (QUEUE_FULL), INTERNAL (ENGINE_FAILED).
