@@ -1,7 +1,7 @@
 """What a client asks of a mesh."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -49,7 +49,7 @@ class Sampling:
 class Call:
     """A request, under whose identity it is made, and the seconds it may take (None: the gateway's cap)."""
 
-    request: chat_pb2.ChatRequest
+    request: chat_pb2.ChatRequest = field(repr=False)  # what people say belongs in no log
     identity: RequestContext
     timeout: float | None
 

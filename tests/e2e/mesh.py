@@ -19,6 +19,8 @@ from shieldmesh.cli.local.address import claim
 from shieldmesh.cli.local.plan import STOP_ORDER, Service, plan_mesh
 
 ROOT = Path(__file__).resolve().parents[2]
+ECHO_MODELS = ROOT / "tests" / "e2e" / "echo.yaml"
+"""Models that load at once and repeat what they are told."""
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 

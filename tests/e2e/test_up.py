@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import shieldmesh
-from tests.e2e.mesh import ROOT, clean_environment
+from tests.e2e.mesh import ECHO_MODELS, ROOT, clean_environment
 
 LIMIT = 60.0
 """Seconds after which a test that hangs fails."""
@@ -99,7 +99,7 @@ def until_dead(pids: list[int]) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_starts_serves_and_stops_cleanly(number: signal.Signals) -> None:
     """All four become ready, a turn runs through them, and a signal ends them all, without a traceback."""
-    with up("--listen", "127.0.0.1:0") as mesh:
+    with up("--listen", "127.0.0.1:0", "--models", str(ECHO_MODELS)) as mesh:
         mesh.wait_ready()
         assert set(mesh.pids) == SERVICES
         with shieldmesh.connect_sync(mesh.url) as client:
@@ -115,7 +115,7 @@ def test_it_starts_serves_and_stops_cleanly(number: signal.Signals) -> None:
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_a_service_that_dies_ends_the_mesh(name: str) -> None:
     """When one dies, it is named with the way it died, the others are stopped, and the exit code is 1."""
-    with up("--listen", "127.0.0.1:0") as mesh:
+    with up("--listen", "127.0.0.1:0", "--models", str(ECHO_MODELS)) as mesh:
         mesh.wait_ready()
         os.kill(mesh.pids[name], signal.SIGKILL)
         code, output = mesh.wait()
@@ -127,7 +127,7 @@ def test_a_service_that_dies_ends_the_mesh(name: str) -> None:
 
 def test_no_orphan_when_the_parent_is_killed() -> None:
     """The services die with `shieldmesh up`, even when it could not say goodbye."""
-    with up("--listen", "127.0.0.1:0") as mesh:
+    with up("--listen", "127.0.0.1:0", "--models", str(ECHO_MODELS)) as mesh:
         mesh.wait_ready()
         mesh.send(signal.SIGKILL)
         mesh.wait()

@@ -1,5 +1,6 @@
 """The logs of several processes as one readable stream."""
 
+from collections import deque
 from typing import Final
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.text import Text
 
 from shieldmesh.cli.terminal import COLOURS, harmless
 
+_LAST: Final = 30
 _WIDTH: Final = max(map(len, COLOURS))
 
 
@@ -16,17 +18,14 @@ class ReadableLog:
 
     Args:
         console: Where it goes.
-        quiet: Leave out what the services log.
     """
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._quiet = quiet
 
     def line(self, service: str, line: str) -> None:
         """A service logged a line."""
-        if not self._quiet:
-            self._console.print(Text(f"{service:<{_WIDTH}} │ ", style=COLOURS[service]) + Text(harmless(line)))
+        self._console.print(Text(f"{service:<{_WIDTH}} │ ", style=COLOURS[service]) + Text(harmless(line)))
 
     def ready(self, service: str, pid: int, seconds: float) -> None:
         """A service is ready, so long after its start."""
@@ -38,6 +37,27 @@ class ReadableLog:
     def note(self, text: str) -> None:
         """Something else happened."""
         self._console.print(f"[bold]●[/] {escape(text)}")
+
+
+class QuietLog(ReadableLog):
+    """Keeps what the services log to itself, until somebody asks for the end of it.
+
+    Args:
+        console: Where everything else goes, and the end when it is asked for.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._last: deque[tuple[str, str]] = deque(maxlen=_LAST)
+
+    def line(self, service: str, line: str) -> None:
+        """A service logged a line."""
+        self._last.append((service, line))
+
+    def show_last(self) -> None:
+        """Prints the last lines."""
+        for service, line in self._last:
+            super().line(service, line)
 
 
 class JsonLog(ReadableLog):

@@ -12,7 +12,7 @@ from shieldmesh.cli.answer import ReadableAnswer
 from shieldmesh.cli.calltree import render
 from shieldmesh.cli.chat import converse
 from shieldmesh.cli.demonstration import GUARDED, PLAIN, Act, problems_of
-from shieldmesh.cli.local.log import ReadableLog
+from shieldmesh.cli.local.log import QuietLog
 from shieldmesh.cli.local.mesh import MeshDiedError, running_mesh
 from shieldmesh.cli.local.plan import Service
 from shieldmesh.cli.local.run import cancel_on_signals, fail_with_death, planned
@@ -65,11 +65,13 @@ def _watch(services: Sequence[Service], root: Path) -> list[str]:
 
 async def _perform(services: Sequence[Service], root: Path) -> list[str]:
     cancel_on_signals()
-    async with (
-        running_mesh(services, root, os.environ, ReadableLog(terminal.out(), quiet=True)),
-        connect(services[-1].target) as mesh,
-    ):
-        return [problem for act in (PLAIN, GUARDED) for problem in await _play(act, mesh)]
+    log = QuietLog(terminal.out())
+    async with running_mesh(services, root, os.environ, log), connect(services[-1].target) as mesh:
+        try:
+            return [problem for act in (PLAIN, GUARDED) for problem in await _play(act, mesh)]
+        except MeshError:
+            log.show_last()
+            raise
 
 
 async def _play(act: Act, mesh: Mesh) -> list[str]:
