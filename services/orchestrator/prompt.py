@@ -48,11 +48,11 @@ class Prompt:
             texts[edit.text_index] = text[: edit.start] + edit.replacement + text[edit.end :]
             self._write(edit.text_index, texts[edit.text_index])
 
-    def request(self) -> inference_pb2.GenerateRequest:
+    def opening(self) -> inference_pb2.GenerateOpen:
         """What the inference service is asked."""
         policy = self._profile.policy
         system = [_system(policy.prompt)] if policy.prompt else []
-        return inference_pb2.GenerateRequest(
+        return inference_pb2.GenerateOpen(
             model=policy.model,
             messages=[*system, *self._messages],
             sampling=self._sampling,

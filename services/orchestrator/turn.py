@@ -8,10 +8,12 @@ messages ──▶ Inspect ─────────────────�
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+import grpc
 
 from shieldmesh import calls, context
 from shieldmesh import profile as profiles
@@ -22,9 +24,13 @@ from shieldmesh.telemetry import trace_id
 from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2, shield_pb2
 
 from .account import Account
+from .generation import generate
 from .lanes import Lanes
-from .outbox import Outbox
+from .mailbox import Mailbox
+from .merging import event_weight, merge_events, merge_texts, text_weight
 from .prompt import Prompt
+
+Guard: TypeAlias = "grpc.aio.StreamStreamCall[shield_pb2.InspectStreamRequest, shield_pb2.InspectStreamResponse]"
 
 if TYPE_CHECKING:
     from shieldmesh.v1.inference_pb2_grpc import InferenceServiceAsyncStub
@@ -38,7 +44,7 @@ class Services:
     shields: "ShieldServiceAsyncStub"
     models: "InferenceServiceAsyncStub"
     window: int
-    """Characters of released text that may wait for the client before the model's stream is read no further."""
+    """Characters that may wait for the shields, and for the client, before the model's stream is read no further."""
 
 
 class Blocked(Exception):  # noqa: N818  # no error: a shield ends the turn
@@ -53,7 +59,8 @@ class Turn:
         self._policy = profile.policy
         self._prompt = prompt
         self._services = services
-        self._outbox = Outbox(services.window)
+        self._unseen = Mailbox(merge_texts, text_weight, services.window)
+        self._outbox = Mailbox(merge_events, event_weight, services.window)
         self._lanes = Lanes()
         self._account = Account(profile)
         self._input_cleared = asyncio.Event()
@@ -67,7 +74,10 @@ class Turn:
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(self._run())
             work.add_done_callback(lambda _: self._outbox.close())
+            sequence = 0
             async for event in self._outbox:
+                sequence += 1
+                event.sequence = sequence
                 yield event
 
     async def _run(self) -> None:
@@ -126,49 +136,58 @@ class Turn:
     async def _answer(self) -> None:
         if self._policy.input.mode == "gate":
             await self._input_cleared.wait()
-        async with calls.stream(self._services.models.Generate, self._prompt.request()) as generation:
-            if self._policy.output.shields:
-                await self._guarded(generation)
-            else:
-                await self._unguarded(generation)
+        if self._policy.output.shields:
+            async with calls.bidi(self._services.shields.InspectStream) as guard, asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._show(guard))
+                tasks.create_task(self._release(guard))
+                await self._generate()
+        else:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._pass_on())
+                await self._generate()
 
-    async def _unguarded(self, generation: AsyncIterable[inference_pb2.GenerateEvent]) -> None:
-        async for delta in self._deltas(generation):
-            await self._input_cleared.wait()
-            text = self._lanes.add(delta, time.monotonic())
+    async def _generate(self) -> None:
+        await generate(self._services.models.Generate, self._prompt.opening(), self._take, self._let_go)
+        for ending in self._lanes.endings():
+            self._unseen.put(ending)
+        self._unseen.close()
+
+    async def _take(self, event: inference_pb2.GenerateEvent) -> None:
+        """One event of the model, taken no faster than shields and client follow."""
+        match event.WhichOneof("event"):
+            case "delta":
+                self._account.generated(event.delta.token_count)
+                self._unseen.put(self._lanes.add(event.delta, time.monotonic()))
+            case "started":
+                self._account.admitted()
+            case "finished":
+                self._account.engine_finished(event.finished)
+            case _:
+                pass  # a newer service tells of something that this one does not know
+        await self._unseen.room()
+        await self._outbox.room()
+
+    def _let_go(self) -> None:
+        self._unseen.free()
+        self._outbox.free()
+
+    async def _pass_on(self) -> None:
+        """Lets the text of a profile without output shields go as it comes."""
+        await self._input_cleared.wait()
+        async for text in self._unseen:
             self._send(self._lanes.clear_all(text.lane, time.monotonic()))
 
-    async def _guarded(self, generation: AsyncIterable[inference_pb2.GenerateEvent]) -> None:
-        async with calls.bidi(self._services.shields.InspectStream) as guard, asyncio.TaskGroup() as tasks:
-            opening = shield_pb2.InspectOpen(
-                shields=_specs(self._policy.output.shields), direction=policy_pb2.DIRECTION_OUTPUT
-            )
-            await guard.write(shield_pb2.InspectStreamRequest(open=opening))
-            tasks.create_task(self._release(guard))
-            async for delta in self._deltas(generation):
-                await guard.write(shield_pb2.InspectStreamRequest(text=self._lanes.add(delta, time.monotonic())))
-            for ending in self._lanes.endings():
-                await guard.write(shield_pb2.InspectStreamRequest(text=ending))
-            await guard.done_writing()
+    async def _show(self, guard: "Guard") -> None:
+        """Shows the shields what the model writes, all that gathered since the last time in one message."""
+        opening = shield_pb2.InspectOpen(
+            shields=_specs(self._policy.output.shields), direction=policy_pb2.DIRECTION_OUTPUT
+        )
+        await guard.write(shield_pb2.InspectStreamRequest(open=opening))
+        async for text in self._unseen:
+            await guard.write(shield_pb2.InspectStreamRequest(text=text))
+        await guard.done_writing()
 
-    async def _deltas(
-        self, generation: AsyncIterable[inference_pb2.GenerateEvent]
-    ) -> AsyncGenerator[generation_pb2.Delta]:
-        """The model's output, read no faster than the client takes it."""
-        async for event in generation:
-            match event.WhichOneof("event"):
-                case "delta":
-                    self._account.generated(event.delta.token_count)
-                    yield event.delta
-                case "started":
-                    self._account.admitted()
-                case "finished":
-                    self._account.engine_finished(event.finished)
-                case _:
-                    pass  # a newer service tells of something that this one does not know
-            await self._outbox.room()
-
-    async def _release(self, guard: AsyncIterable[shield_pb2.InspectStreamResponse]) -> None:
+    async def _release(self, guard: "Guard") -> None:
         await self._input_cleared.wait()
         async for answer in guard:
             if answer.WhichOneof("response") == "clearance":
