@@ -1,19 +1,11 @@
-"""Pooled channels: one per running event loop and target, shared by all calls, closed with the loop.
+"""Pooled gRPC channels: one per running event loop, target and credentials; see `shieldmesh.affinity`."""
 
-A channel belongs to the loop that made it and fails under any other ("Event loop is closed"), so the pool is keyed by
-the running loop. Each loop's channels are closed when the loop shuts its asynchronous generators down, as
-`asyncio.run` does at its end; `close` does it earlier.
-"""
-
-import asyncio
-import contextlib
 import json
-from collections.abc import AsyncGenerator
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 import grpc
 
+from shieldmesh.affinity import LoopPool
 from shieldmesh.interceptors.client import ContextChannel
 
 _SERVICE_CONFIG: Final[dict[str, Any]] = {
@@ -47,51 +39,28 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 """`shieldmesh.server.SERVER_OPTIONS` allows these pings: the two belong together."""
 
 
-class _LoopChannels:
-    """The channels of one loop."""
-
-    def __init__(self) -> None:
-        self.by_target: dict[str, ContextChannel] = {}
-        self._closer: AsyncGenerator[None, None] = self._close_with_loop()
-        # One step registers the generator with the loop, which closes it when it shuts down.
-        with contextlib.suppress(StopIteration):
-            self._closer.asend(None).send(None)
-
-    async def close(self) -> None:
-        channels = list(self.by_target.values())
-        self.by_target.clear()
-        for channel in channels:
-            await channel.close()
-
-    async def _close_with_loop(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            await self.close()
+_pool: Final[LoopPool[tuple[str, grpc.ChannelCredentials | None], ContextChannel]] = LoopPool(ContextChannel.close)
 
 
-_pools: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopChannels]] = WeakKeyDictionary()
-
-
-def get(target: str) -> grpc.aio.Channel:
+def get(target: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
     """This loop's channel to `target`: `unix:/path`, `dns:///host:port` or `host:port`. Connects when first used.
+
+    Args:
+        target: The server.
+        credentials: Those of TLS; channels with different ones share nothing. None means plain text.
 
     Raises:
         RuntimeError: no event loop is running.
     """
-    loop = asyncio.get_running_loop()
-    pool = _pools.get(loop)
-    if pool is None:
-        pool = _pools[loop] = _LoopChannels()
-    channel = pool.by_target.get(target)
-    if channel is None:
-        channel = ContextChannel(grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS), target)
-        pool.by_target[target] = channel
-    return channel
+    return _pool.get((target, credentials), lambda: ContextChannel(_connect(target, credentials), target))
 
 
 async def close() -> None:
     """Closes all channels of the running loop; a later `get` opens new ones."""
-    pool = _pools.get(asyncio.get_running_loop())
-    if pool is not None:
-        await pool.close()
+    await _pool.close()
+
+
+def _connect(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
