@@ -86,11 +86,13 @@ class Output:
 
 
 class FinishReason(Enum):
-    """Why a generation ended by itself."""
+    """Why a generation ended."""
 
     STOP = auto()
     LENGTH = auto()
     TOOL_CALLS = auto()
+    CANCELLED = auto()
+    """It was told to stop. No backend says this: its steps just end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,9 @@ class Generation(Protocol):
         ...
 
     def batches(self) -> AsyncGenerator[Sequence[Step], None]:
-        """All steps, each time those that gathered since the last were taken; a `Finish` is the very last.
+        """All steps, each time those that gathered since the last were taken.
+
+        A `Finish` is the very last, unless the generation was stopped.
 
         To be iterated once. Closing it, or cancelling the task in it, stops the engine; it ends when the engine has
         really left this generation. It runs ahead of its reader by a bounded number of tokens.
@@ -134,6 +138,10 @@ class Generation(Protocol):
         Raises:
             MeshError: the engine refused the request or failed.
         """
+        ...
+
+    def stop(self) -> None:
+        """Tells the engine, at any time, to end early: `batches` ends soon, after the steps that came before."""
         ...
 
 

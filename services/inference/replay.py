@@ -95,6 +95,7 @@ class Replay:
         self._request = request
         self._prompt = sum(len(self._cut(message.text)) for message in request.messages)
         self._sent = 0
+        self._clock = _Clock(options)
 
     @property
     def usage(self) -> Usage:
@@ -106,9 +107,11 @@ class Replay:
         sampling = self._request.sampling
         pieces, reason = until_end(self._source(), stop=sampling.stop, max_tokens=sampling.max_tokens)
         end = len(pieces) if self._options.fail_after is None else min(len(pieces), self._options.fail_after)
-        clock = _Clock(self._options)
+        self._clock.start()
         while self._sent < end:
-            count = min(await clock.due(self._sent), end - self._sent)
+            count = min(await self._clock.due(self._sent), end - self._sent)
+            if self._clock.stopped:
+                return
             batch = [Output(text=piece, token_count=1) for piece in pieces[self._sent : self._sent + count]]
             self._sent += count
             self._backend.generated_tokens += count
@@ -116,6 +119,10 @@ class Replay:
         if self._sent == self._options.fail_after:
             raise InternalError("the engine failed, as the model's options ask", reason="ENGINE_FAILED")
         yield [Finish(reason)]
+
+    def stop(self) -> None:
+        """See `Generation.stop`."""
+        self._clock.stop()
 
     def _source(self) -> Sequence[str]:
         if self._options.pieces is not None:
@@ -136,11 +143,32 @@ class _Clock:
         self._loop = asyncio.get_running_loop()
         self._pace = options.pace
         self._ahead = options.ahead
-        self._zero = self._loop.time() + options.first_token_ms / 1000
+        self._first = options.first_token_ms / 1000
+        self._zero = 0.0
+        self._bell = asyncio.Event()
+        self.stopped = False
+
+    def start(self) -> None:
+        """Time begins."""
+        self._zero = self._loop.time() + self._first
+
+    def stop(self) -> None:
+        """Ends the waiting, now and for ever."""
+        self.stopped = True
+        self._bell.set()
 
     async def due(self, sent: int) -> int:
-        """Waits for the next token's time; then how many are due, 1 or more."""
-        await asyncio.sleep(max(0.0, self._time_of(sent) - self._loop.time()))
+        """Waits for the next token's time, or for `stop`; then how many are due, 1 or more."""
+        wait = self._time_of(sent) - self._loop.time()
+        if wait > 0 and not self.stopped:
+            self._bell.clear()
+            alarm = self._loop.call_later(wait, self._bell.set)
+            try:
+                await self._bell.wait()
+            finally:
+                alarm.cancel()
+        else:
+            await asyncio.sleep(0)
         if not self._pace:
             return 1
         late = int((self._loop.time() - self._time_of(sent)) * self._pace)

@@ -1,16 +1,17 @@
 """InferenceService: checks what comes in, waits for a place, and passes on what the engine says."""
 
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing
 
 import structlog
 
 from shieldmesh import validation
 from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
 
-from .backend import Finish, FinishReason, Generation, Output
+from .backend import Finish, FinishReason, Generation, Output, Usage
 from .coalescing import coalesce
+from .control import listening, opening
 from .registry import Registry, ServedModel
 from .translation import delta_event, finished_event, from_request, started_event
 
@@ -25,14 +26,20 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self._max_characters = max_characters
 
     async def Generate(  # noqa: N802  # the contract's name
-        self, request: inference_pb2.GenerateRequest, context: object
+        self, request_iterator: AsyncIterator[inference_pb2.GenerateRequest], context: object
     ) -> AsyncGenerator[inference_pb2.GenerateEvent, None]:
         """See `shieldmesh.v1.InferenceService.Generate`."""
         del context
+        request = await opening(request_iterator)
         model = self._models.find(request.model)
         self._check(request)
         generation = model.backend.generate(from_request(request))
-        async with model.admission.place() as queued:
+        async with AsyncExitStack() as stack:
+            control = await stack.enter_async_context(listening(request_iterator, generation))
+            queued = await control.unless_stopped(stack.enter_async_context(model.admission.place()))
+            if queued is None:
+                yield finished_event(FinishReason.CANCELLED, Usage(), first_token=None, total=0.0)
+                return
             yield started_event(model.name, queued)
             async with aclosing(_events(model, generation)) as events:
                 async for event in events:
@@ -45,7 +52,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         del request, context
         return inference_pb2.ListModelsResponse(models=map(_describe, self._models.models.values()))
 
-    def _check(self, request: inference_pb2.GenerateRequest) -> None:
+    def _check(self, request: inference_pb2.GenerateOpen) -> None:
         validation.check_messages(request.messages, max_characters=self._max_characters)
         validation.check_sampling(request.sampling)
         validation.check_tools(request.tools)
@@ -67,9 +74,9 @@ async def _events(model: ServedModel, generation: Generation) -> AsyncGenerator[
                     yield delta_event(output)
                 if isinstance(batch[-1], Finish):
                     reason = batch[-1].reason
-        if reason is not None:
-            total = time.monotonic() - began
-            yield finished_event(reason, generation.usage, first_token=first_token, total=total)
+        reason = reason or FinishReason.CANCELLED
+        total = time.monotonic() - began
+        yield finished_event(reason, generation.usage, first_token=first_token, total=total)
     finally:
         _account(model, generation, reason)
 

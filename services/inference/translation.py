@@ -20,10 +20,11 @@ _REASONS: Final = {
     FinishReason.STOP: generation_pb2.FINISH_REASON_STOP,
     FinishReason.LENGTH: generation_pb2.FINISH_REASON_LENGTH,
     FinishReason.TOOL_CALLS: generation_pb2.FINISH_REASON_TOOL_CALLS,
+    FinishReason.CANCELLED: generation_pb2.FINISH_REASON_CANCELLED,
 }
 
 
-def from_request(request: inference_pb2.GenerateRequest) -> GenerationRequest:
+def from_request(request: inference_pb2.GenerateOpen) -> GenerationRequest:
     """A validated request as a backend takes it."""
     constrained = request.response_format.HasField("json_schema")
     return GenerationRequest(

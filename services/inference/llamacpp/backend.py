@@ -110,6 +110,7 @@ class LlamaGeneration:
         self._threads = threads
         self._reader = ChunkReader()
         self._failure: MeshError | None = None
+        self._stopped = False
 
     @property
     def usage(self) -> Usage:
@@ -130,11 +131,15 @@ class LlamaGeneration:
         if self._failure is not None:
             raise self._failure
 
+    def stop(self) -> None:
+        """See `Generation.stop`. The engine asks between two tokens, and between two parts of the prompt."""
+        self._stopped = True
+
     def _run(self, mailbox: Mailbox[Step]) -> None:
         """The thread's part: stays in the engine until it is done or the mailbox is closed."""
         self._backend.count(running=1)
         try:
-            if not mailbox.closed:
+            if not (mailbox.closed or self._stopped):
                 self._backend.engine.handle_chat_completions(self._body, lambda said: self._take(said, mailbox))
         except ValueError as error:
             # What llama.cpp calls an invalid argument, found before it starts.
@@ -157,7 +162,7 @@ class LlamaGeneration:
         except Exception as error:  # noqa: BLE001  # see above: nothing may be raised into C++
             self._failure = _unexpected(error)
         self._backend.count(tokens=self._reader.usage.completion - before)
-        return mailbox.closed or self._failure is not None
+        return mailbox.closed or self._stopped or self._failure is not None
 
     def _refusal(self, error: Exception) -> MeshError:
         if "response_format" not in self._body:

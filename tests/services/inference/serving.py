@@ -11,7 +11,7 @@ import grpc
 from services.inference.configuration import Configuration
 from services.inference.registry import Registry, open_models
 from services.inference.servicer import InferenceServicer
-from shieldmesh import channels
+from shieldmesh import calls, channels
 from shieldmesh.interceptors import INNER
 from shieldmesh.interceptors.call import ServerIdentity
 from shieldmesh.interceptors.server import MeshInterceptor
@@ -22,6 +22,7 @@ TIMEOUT = 30.0
 
 MAX_CHARACTERS = 10_000
 
+Generation: TypeAlias = "grpc.aio.StreamStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateEvent]"
 Stub: TypeAlias = "inference_pb2_grpc.InferenceServiceAsyncStub"  # exists for type checkers alone
 
 
@@ -47,6 +48,16 @@ async def serving(models: Registry | Configuration, directory: Path) -> AsyncGen
             await around.wait_idle()
 
 
+@asynccontextmanager
+async def generating(
+    stub: Stub, opening: inference_pb2.GenerateOpen, *, seconds: float = TIMEOUT
+) -> AsyncGenerator[Generation, None]:
+    """A running generation to read from, and to stop."""
+    async with calls.bidi(stub.Generate, timeout=seconds) as generation:
+        await generation.write(inference_pb2.GenerateRequest(open=opening))
+        yield generation
+
+
 async def eventually(condition: Callable[[], bool]) -> None:
     """Returns when the condition holds; fails after the time limit."""
     async with asyncio.timeout(TIMEOUT):
@@ -61,9 +72,9 @@ def configuration(*models: dict[str, Any]) -> Configuration:
     return Configuration.model_validate({"models": [{"backend": "replay", **model} for model in models]})
 
 
-def ask(model: str, text: str = "hello", **fields: Any) -> inference_pb2.GenerateRequest:
-    """A request with one user message."""
-    return inference_pb2.GenerateRequest(model=model, messages=[user(text)], **fields)
+def ask(model: str, text: str = "hello", **fields: Any) -> inference_pb2.GenerateOpen:
+    """An opening with one user message."""
+    return inference_pb2.GenerateOpen(model=model, messages=[user(text)], **fields)
 
 
 def user(text: str) -> message_pb2.Message:

@@ -10,9 +10,11 @@ from shieldmesh import calls
 from shieldmesh.errors import InternalError, InvalidArgumentError, MeshError, NotFoundError, ResourceExhaustedError
 from shieldmesh.v1 import generation_pb2, inference_pb2, message_pb2
 
-from .serving import MAX_CHARACTERS, TIMEOUT, Stub, ask, configuration, serving, user
+from .serving import MAX_CHARACTERS, TIMEOUT, Stub, ask, configuration, generating, serving, user
 
 ECHO: dict[str, Any] = {"name": "echo", "options": {"echo": True}}
+STOP = inference_pb2.GenerateRequest(stop=inference_pb2.GenerateStop())
+OPEN = inference_pb2.GenerateRequest(open=ask("slow"))
 NEVER_ENDING = {"text": "a b", "pace": 0.001}
 USER, TOOL = message_pb2.ROLE_USER, message_pb2.ROLE_TOOL
 UNKNOWN_ROLE = message_pb2.Message.FromString(b"\x08\x63")  # the type allows no 99
@@ -62,7 +64,7 @@ async def test_bad_input_names_its_field_and_harms_nobody(tmp_path: Path, field:
     async with serving(configuration(ECHO), tmp_path) as stub:
         request: dict[str, Any] = {"model": "echo", "messages": [user("hi")], **changes}
         with pytest.raises(InvalidArgumentError) as caught:
-            await generate(stub, inference_pb2.GenerateRequest(**request))
+            await generate(stub, inference_pb2.GenerateOpen(**request))
         assert caught.value.field == field
         assert len(await generate(stub, ask("echo"))) == 3
 
@@ -80,7 +82,7 @@ async def test_an_engine_failure_is_typed_and_comes_after_what_was_generated(tmp
     texts: list[str] = []
     async with serving(configuration(ECHO), tmp_path) as stub:
         with pytest.raises(InternalError) as caught:
-            async with calls.stream(stub.Generate, ask("echo", "a b c", options={"fail_after": 2})) as events:
+            async with generating(stub, ask("echo", "a b c", options={"fail_after": 2})) as events:
                 texts += [event.delta.text async for event in events if event.HasField("delta")]
     assert caught.value.reason == "ENGINE_FAILED"
     assert [hop.service for hop in caught.value.hops] == ["inference"]
@@ -90,7 +92,7 @@ async def test_a_full_model_refuses_and_a_cancelled_waiter_makes_room(tmp_path: 
     """One runs, one waits, one is refused; when the waiter gives up, its place in the queue is free again."""
     only_one = {"name": "slow", "max_running": 1, "max_waiting": 1, "options": NEVER_ENDING}
     async with serving(configuration(only_one, ECHO), tmp_path) as stub:
-        async with calls.stream(stub.Generate, ask("slow"), timeout=TIMEOUT) as running:
+        async with generating(stub, ask("slow")) as running:
             await anext(aiter(running))
             waiting = asyncio.create_task(generate(stub, ask("slow")))
             await until(stub, "slow", running=1, waiting=1)
@@ -103,12 +105,54 @@ async def test_a_full_model_refuses_and_a_cancelled_waiter_makes_room(tmp_path: 
         await until(stub, "slow", running=0, waiting=0)
 
 
+async def test_stop_ends_a_generation_with_its_exact_account(tmp_path: Path) -> None:
+    """After stop come the deltas that were generated, then CANCELLED with just as many tokens as the engine counts."""
+    async with (
+        serving(configuration({"name": "slow", "options": NEVER_ENDING}), tmp_path) as stub,
+        generating(stub, ask("slow")) as generation,
+    ):
+        events = aiter(generation)
+        await anext(events)
+        await generation.write(STOP)
+        rest = [event async for event in events]
+        assert rest[-1].finished.reason == generation_pb2.FINISH_REASON_CANCELLED
+        received = sum(event.delta.token_count for event in rest)
+        await until(stub, "slow", running=0, generated_tokens=received)
+        assert rest[-1].finished.usage.completion_tokens == received
+
+
+async def test_stop_is_heard_while_the_request_waits_for_a_place(tmp_path: Path) -> None:
+    """A stopped waiter leaves the queue, and has cost nothing."""
+    only_one = {"name": "slow", "max_running": 1, "max_waiting": 1, "options": NEVER_ENDING}
+    async with (
+        serving(configuration(only_one), tmp_path) as stub,
+        generating(stub, ask("slow")) as running,
+        generating(stub, ask("slow")) as waiting,
+    ):
+        await anext(aiter(running))
+        await until(stub, "slow", running=1, waiting=1)
+        await waiting.write(STOP)
+        events = [event async for event in waiting]
+        assert [event.finished.reason for event in events] == [generation_pb2.FINISH_REASON_CANCELLED]
+        await until(stub, "slow", running=1, waiting=0)
+
+
+@pytest.mark.parametrize(
+    "requests", [[STOP], [inference_pb2.GenerateRequest()], [OPEN, OPEN]], ids=["stop first", "empty", "open twice"]
+)
+async def test_requests_out_of_order_are_refused(tmp_path: Path, requests: list[inference_pb2.GenerateRequest]) -> None:
+    """A generation is opened once, and first."""
+    async with serving(configuration({"name": "slow", "options": NEVER_ENDING}), tmp_path) as stub:
+        with pytest.raises(InvalidArgumentError):
+            await say(stub, requests)
+
+
 async def test_waiting_ends_at_the_deadline(tmp_path: Path) -> None:
     """A call that never gets a place fails at its deadline, and leaves the queue."""
     only_one = {"name": "slow", "max_running": 1, "options": NEVER_ENDING}
     async with (
         serving(configuration(only_one), tmp_path) as stub,
-        calls.stream(stub.Generate, ask("slow"), timeout=TIMEOUT) as running,
+        generating(stub, ask("slow")) as running,
     ):
         await anext(aiter(running))
         with pytest.raises(MeshError) as caught:
@@ -142,10 +186,18 @@ async def test_models_are_listed_with_what_they_do(tmp_path: Path) -> None:
 
 
 async def generate(
-    stub: Stub, request: inference_pb2.GenerateRequest, seconds: float = TIMEOUT
+    stub: Stub, request: inference_pb2.GenerateOpen, seconds: float = TIMEOUT
 ) -> list[inference_pb2.GenerateEvent]:
-    async with calls.stream(stub.Generate, request, timeout=seconds) as events:
+    async with generating(stub, request, seconds=seconds) as events:
         return [event async for event in events]
+
+
+async def say(stub: Stub, requests: list[inference_pb2.GenerateRequest]) -> None:
+    async with calls.bidi(stub.Generate, timeout=TIMEOUT) as generation:
+        for request in requests:
+            await generation.write(request)
+        async for _ in generation:
+            pass
 
 
 async def until(stub: Stub, name: str, **expected: int) -> None:

@@ -23,9 +23,8 @@ from services.inference.backend import (
 from services.inference.llamacpp.backend import LlamaBackend
 from services.inference.llamacpp.options import LlamaOptions
 from services.inference.registry import Registry, ServedModel
-from shieldmesh import calls
 from shieldmesh.errors import InvalidArgumentError
-from tests.services.inference.serving import TIMEOUT, ask, eventually, serving
+from tests.services.inference.serving import TIMEOUT, ask, eventually, generating, serving
 
 SLOTS = 2
 DEFAULTS = Sampling()
@@ -85,7 +84,7 @@ async def test_a_cancelled_call_ends_generation_in_the_engine(backend: LlamaBack
     places = Admission("smol", max_running=SLOTS, max_waiting=0)
     models = Registry({"smol": ServedModel("smol", "llamacpp", backend, places)})
     async with serving(models, tmp_path) as stub:
-        async with calls.stream(stub.Generate, ask("smol", options=ENDLESS), timeout=TIMEOUT) as events:
+        async with generating(stub, ask("smol", options=ENDLESS)) as events:
             async for event in events:
                 if event.HasField("delta"):
                     break

@@ -31,7 +31,7 @@ def test_token_counts_come_from_the_engine_not_from_the_chunks() -> None:
     assert reader.usage == Usage(prompt=10, cached=4, completion=5)
 
 
-@pytest.mark.parametrize("reason", FinishReason)
+@pytest.mark.parametrize("reason", [FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS])
 def test_the_last_chunk_brings_the_reason_and_the_usage(reason: FinishReason) -> None:
     """The reason comes one chunk before the usage; both make the end."""
     reader = ChunkReader()
