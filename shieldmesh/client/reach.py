@@ -1,5 +1,7 @@
 """What to tell people whose mesh does not answer."""
 
+from dataclasses import replace
+
 from shieldmesh.errors import MeshError, UnavailableError
 
 
@@ -11,8 +13,11 @@ def explain(error: MeshError, target: str, received: int) -> MeshError:
         target: Where it went.
         received: How many events had come.
     """
-    answered = any(hop.instance for hop in error.hops)
-    if answered or not isinstance(error, UnavailableError):
+    if any(hop.instance for hop in error.hops):
+        return error
+    # Nobody but this client wrote the path, and what it calls is a gateway.
+    error.hops = tuple(replace(hop, service="gateway") for hop in error.hops)
+    if not isinstance(error, UnavailableError):
         return error
     if received:
         message = f"the connection to the mesh at {target} broke after event {received}"

@@ -126,8 +126,9 @@ async def test_an_error_is_typed_and_knows_its_path() -> None:
 async def test_a_mesh_that_is_not_there() -> None:
     """Nobody at the address is an UnavailableError that says what to start."""
     async with shieldmesh.connect("unix:/nowhere/mesh.sock") as mesh:
-        with pytest.raises(shieldmesh.UnavailableError, match="shieldmesh up"):
+        with pytest.raises(shieldmesh.UnavailableError, match="shieldmesh up") as caught:
             await mesh.chat("hi", timeout=LIMIT).text()
+    assert [hop.service for hop in caught.value.hops] == ["gateway"]
 
 
 async def test_the_timeout_ends_the_turn() -> None:
