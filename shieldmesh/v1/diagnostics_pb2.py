@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fshieldmesh/v1/diagnostics.proto\x12\rshieldmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\"\n\x0fGetTraceRequest\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\"6\n\x10GetTraceResponse\x12\"\n\x05spans\x18\x01 \x03(\x0b\x32\x13.shieldmesh.v1.Span\"\xd4\x02\n\x04Span\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0f\n\x07span_id\x18\x02 \x01(\t\x12\x16\n\x0eparent_span_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07service\x18\x05 \x01(\t\x12\x10\n\x08instance\x18\x06 \x01(\t\x12\x0c\n\x04kind\x18\x07 \x01(\t\x12)\n\x05start\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x66\x61iled\x18\n \x01(\x08\x12\x37\n\nattributes\x18\x0b \x03(\x0b\x32#.shieldmesh.v1.Span.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\".\n\x0cProbeRequest\x12\x10\n\x08probe_id\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\x08\"\xb6\x01\n\nProbeEvent\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12,\n\tremaining\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x65rror\x18\x08 \x01(\t\"#\n\x0fGetProbeRequest\x12\x10\n\x08probe_id\x18\x01 \x01(\t\"?\n\x10GetProbeResponse\x12+\n\x07\x65ndings\x18\x01 \x03(\x0b\x32\x1a.shieldmesh.v1.ProbeEnding\"_\n\x0bProbeEnding\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12-\n\x06reason\x18\x03 \x01(\x0e\x32\x1d.shieldmesh.v1.ProbeEndReason*q\n\x0eProbeEndReason\x12 \n\x1cPROBE_END_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPROBE_END_REASON_CANCELLED\x10\x01\x12\x1d\n\x19PROBE_END_REASON_DEADLINE\x10\x02\x32\xf1\x01\n\x12\x44iagnosticsService\x12K\n\x08GetTrace\x12\x1e.shieldmesh.v1.GetTraceRequest\x1a\x1f.shieldmesh.v1.GetTraceResponse\x12\x41\n\x05Probe\x12\x1b.shieldmesh.v1.ProbeRequest\x1a\x19.shieldmesh.v1.ProbeEvent0\x01\x12K\n\x08GetProbe\x12\x1e.shieldmesh.v1.GetProbeRequest\x1a\x1f.shieldmesh.v1.GetProbeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fshieldmesh/v1/diagnostics.proto\x12\rshieldmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\"\n\x0fGetTraceRequest\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\"I\n\x10GetTraceResponse\x12\"\n\x05spans\x18\x01 \x03(\x0b\x32\x13.shieldmesh.v1.Span\x12\x11\n\tforgotten\x18\x02 \x01(\r\"\xd4\x02\n\x04Span\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0f\n\x07span_id\x18\x02 \x01(\t\x12\x16\n\x0eparent_span_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07service\x18\x05 \x01(\t\x12\x10\n\x08instance\x18\x06 \x01(\t\x12\x0c\n\x04kind\x18\x07 \x01(\t\x12)\n\x05start\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x66\x61iled\x18\n \x01(\x08\x12\x37\n\nattributes\x18\x0b \x03(\x0b\x32#.shieldmesh.v1.Span.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\".\n\x0cProbeRequest\x12\x10\n\x08probe_id\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\x08\"\xe6\x01\n\nProbeEvent\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12,\n\tremaining\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12.\n\x08metadata\x18\t \x01(\x0b\x32\x1c.shieldmesh.v1.ProbeMetadata\"I\n\rProbeMetadata\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08trace_id\x18\x03 \x01(\t\"#\n\x0fGetProbeRequest\x12\x10\n\x08probe_id\x18\x01 \x01(\t\"?\n\x10GetProbeResponse\x12+\n\x07\x65ndings\x18\x01 \x03(\x0b\x32\x1a.shieldmesh.v1.ProbeEnding\"_\n\x0bProbeEnding\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12-\n\x06reason\x18\x03 \x01(\x0e\x32\x1d.shieldmesh.v1.ProbeEndReason*q\n\x0eProbeEndReason\x12 \n\x1cPROBE_END_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPROBE_END_REASON_CANCELLED\x10\x01\x12\x1d\n\x19PROBE_END_REASON_DEADLINE\x10\x02\x32\xf1\x01\n\x12\x44iagnosticsService\x12K\n\x08GetTrace\x12\x1e.shieldmesh.v1.GetTraceRequest\x1a\x1f.shieldmesh.v1.GetTraceResponse\x12\x41\n\x05Probe\x12\x1b.shieldmesh.v1.ProbeRequest\x1a\x19.shieldmesh.v1.ProbeEvent0\x01\x12K\n\x08GetProbe\x12\x1e.shieldmesh.v1.GetProbeRequest\x1a\x1f.shieldmesh.v1.GetProbeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,26 +35,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SPAN_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_SPAN_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_PROBEENDREASON']._serialized_start=982
-  _globals['_PROBEENDREASON']._serialized_end=1095
+  _globals['_PROBEENDREASON']._serialized_start=1124
+  _globals['_PROBEENDREASON']._serialized_end=1237
   _globals['_GETTRACEREQUEST']._serialized_start=115
   _globals['_GETTRACEREQUEST']._serialized_end=149
   _globals['_GETTRACERESPONSE']._serialized_start=151
-  _globals['_GETTRACERESPONSE']._serialized_end=205
-  _globals['_SPAN']._serialized_start=208
-  _globals['_SPAN']._serialized_end=548
-  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_start=499
-  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_end=548
-  _globals['_PROBEREQUEST']._serialized_start=550
-  _globals['_PROBEREQUEST']._serialized_end=596
-  _globals['_PROBEEVENT']._serialized_start=599
-  _globals['_PROBEEVENT']._serialized_end=781
-  _globals['_GETPROBEREQUEST']._serialized_start=783
-  _globals['_GETPROBEREQUEST']._serialized_end=818
-  _globals['_GETPROBERESPONSE']._serialized_start=820
-  _globals['_GETPROBERESPONSE']._serialized_end=883
-  _globals['_PROBEENDING']._serialized_start=885
-  _globals['_PROBEENDING']._serialized_end=980
-  _globals['_DIAGNOSTICSSERVICE']._serialized_start=1098
-  _globals['_DIAGNOSTICSSERVICE']._serialized_end=1339
+  _globals['_GETTRACERESPONSE']._serialized_end=224
+  _globals['_SPAN']._serialized_start=227
+  _globals['_SPAN']._serialized_end=567
+  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_start=518
+  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_end=567
+  _globals['_PROBEREQUEST']._serialized_start=569
+  _globals['_PROBEREQUEST']._serialized_end=615
+  _globals['_PROBEEVENT']._serialized_start=618
+  _globals['_PROBEEVENT']._serialized_end=848
+  _globals['_PROBEMETADATA']._serialized_start=850
+  _globals['_PROBEMETADATA']._serialized_end=923
+  _globals['_GETPROBEREQUEST']._serialized_start=925
+  _globals['_GETPROBEREQUEST']._serialized_end=960
+  _globals['_GETPROBERESPONSE']._serialized_start=962
+  _globals['_GETPROBERESPONSE']._serialized_end=1025
+  _globals['_PROBEENDING']._serialized_start=1027
+  _globals['_PROBEENDING']._serialized_end=1122
+  _globals['_DIAGNOSTICSSERVICE']._serialized_start=1240
+  _globals['_DIAGNOSTICSSERVICE']._serialized_end=1481
 # @@protoc_insertion_point(module_scope)

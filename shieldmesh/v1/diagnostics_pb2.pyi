@@ -70,6 +70,9 @@ class GetTraceResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SPANS_FIELD_NUMBER: builtins.int
+    FORGOTTEN_FIELD_NUMBER: builtins.int
+    forgotten: builtins.int
+    """How many more there were that no service remembers, because the turn had too many."""
     @property
     def spans(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Span]:
         """The spans, by start time. All belong to one trace."""
@@ -78,8 +81,9 @@ class GetTraceResponse(google.protobuf.message.Message):
         self,
         *,
         spans: collections.abc.Iterable[Global___Span] | None = ...,
+        forgotten: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["spans", b"spans"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["forgotten", b"forgotten", "spans", b"spans"]) -> None: ...
 
 Global___GetTraceResponse: typing_extensions.TypeAlias = GetTraceResponse
 
@@ -200,6 +204,7 @@ class ProbeEvent(google.protobuf.message.Message):
     TRACE_ID_FIELD_NUMBER: builtins.int
     REMAINING_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
+    METADATA_FIELD_NUMBER: builtins.int
     service: builtins.str
     """The service."""
     instance: builtins.str
@@ -207,16 +212,22 @@ class ProbeEvent(google.protobuf.message.Message):
     caller: builtins.str
     """The service that called it; empty at the entry."""
     session_id: builtins.str
-    """The session that reached it."""
+    """The session that it works for."""
     request_id: builtins.str
-    """The turn that reached it."""
+    """The turn that it works for."""
     trace_id: builtins.str
-    """The trace that reached it; empty when none did."""
+    """The trace that it works in; empty when there is none."""
     error: builtins.str
     """Set when the hop could not be reached: a reason in capitals. The service is then the one that was called."""
     @property
     def remaining(self) -> google.protobuf.duration_pb2.Duration:
-        """The time it may take; unset when no deadline reached it."""
+        """The time that its caller gave it; unset when no deadline reached it."""
+
+    @property
+    def metadata(self) -> Global___ProbeMetadata:
+        """What the call's metadata said. Where it is right and what the service works with is not, the service lost it; where
+        it is wrong, the caller did. At the border the two may differ: there the turn and the trace are made.
+        """
 
     def __init__(
         self,
@@ -229,11 +240,38 @@ class ProbeEvent(google.protobuf.message.Message):
         trace_id: builtins.str = ...,
         remaining: google.protobuf.duration_pb2.Duration | None = ...,
         error: builtins.str = ...,
+        metadata: Global___ProbeMetadata | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["remaining", b"remaining"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["caller", b"caller", "error", b"error", "instance", b"instance", "remaining", b"remaining", "request_id", b"request_id", "service", b"service", "session_id", b"session_id", "trace_id", b"trace_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["metadata", b"metadata", "remaining", b"remaining"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["caller", b"caller", "error", b"error", "instance", b"instance", "metadata", b"metadata", "remaining", b"remaining", "request_id", b"request_id", "service", b"service", "session_id", b"session_id", "trace_id", b"trace_id"]) -> None: ...
 
 Global___ProbeEvent: typing_extensions.TypeAlias = ProbeEvent
+
+@typing.final
+class ProbeMetadata(google.protobuf.message.Message):
+    """Tells what a call's metadata said about whom it is for. Empty strings mean that it said nothing."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    TRACE_ID_FIELD_NUMBER: builtins.int
+    session_id: builtins.str
+    """The session."""
+    request_id: builtins.str
+    """The turn."""
+    trace_id: builtins.str
+    """The trace."""
+    def __init__(
+        self,
+        *,
+        session_id: builtins.str = ...,
+        request_id: builtins.str = ...,
+        trace_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["request_id", b"request_id", "session_id", b"session_id", "trace_id", b"trace_id"]) -> None: ...
+
+Global___ProbeMetadata: typing_extensions.TypeAlias = ProbeMetadata
 
 @typing.final
 class GetProbeRequest(google.protobuf.message.Message):

@@ -61,15 +61,21 @@ class DiagnosticsServiceServicer(object):
     def GetTrace(self, request, context):
         """Returns the spans of a turn that this service and those behind it still remember.
 
-        Errors: NOT_FOUND (TURN_NOT_FOUND) when none does: the turn is too old, was not sampled, or never was.
+        Services that cannot be reached are left out. Of several instances behind one address only the one that happens to be
+        asked answers.
+
+        Errors: NOT_FOUND (TURN_NOT_FOUND) when none remembers any: the turn is too old, was not sampled, or never was.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Probe(self, request, context):
-        """Reports what reaches each hop: first this service's event, then those of the services behind it. With `hold`
-        the call then stays open until it is cancelled or its deadline passes, and each hop remembers which it was.
+        """Reports what reaches each hop: first this service's event, then those of the services behind it, each before those
+        that it calls. With `hold` the call then stays open until it is cancelled or its deadline passes, and each hop
+        remembers which it was. A held probe brings one event for each that the same probe without `hold` would.
+
+        Errors: RESOURCE_EXHAUSTED (TOO_MANY_PROBES) when the service holds too many already.
 
         A stream of events is not a "response":
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
@@ -79,7 +85,7 @@ class DiagnosticsServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetProbe(self, request, context):
-        """Returns how a held probe ended at each hop.
+        """Returns how a held probe ended at each hop that remembers it; none may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -113,19 +113,25 @@ class DiagnosticsServiceStub(typing.Generic[_DiagnosticsServiceGetTraceType, _Di
     GetTrace: _DiagnosticsServiceGetTraceType
     """Returns the spans of a turn that this service and those behind it still remember.
 
-    Errors: NOT_FOUND (TURN_NOT_FOUND) when none does: the turn is too old, was not sampled, or never was.
+    Services that cannot be reached are left out. Of several instances behind one address only the one that happens to be
+    asked answers.
+
+    Errors: NOT_FOUND (TURN_NOT_FOUND) when none remembers any: the turn is too old, was not sampled, or never was.
     """
 
     Probe: _DiagnosticsServiceProbeType
-    """Reports what reaches each hop: first this service's event, then those of the services behind it. With `hold`
-    the call then stays open until it is cancelled or its deadline passes, and each hop remembers which it was.
+    """Reports what reaches each hop: first this service's event, then those of the services behind it, each before those
+    that it calls. With `hold` the call then stays open until it is cancelled or its deadline passes, and each hop
+    remembers which it was. A held probe brings one event for each that the same probe without `hold` would.
+
+    Errors: RESOURCE_EXHAUSTED (TOO_MANY_PROBES) when the service holds too many already.
 
     A stream of events is not a "response":
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     """
 
     GetProbe: _DiagnosticsServiceGetProbeType
-    """Returns how a held probe ended at each hop."""
+    """Returns how a held probe ended at each hop that remembers it; none may."""
 
 DiagnosticsServiceAsyncStub: typing_extensions.TypeAlias = DiagnosticsServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -155,7 +161,10 @@ class DiagnosticsServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[shieldmesh.v1.diagnostics_pb2.GetTraceResponse, collections.abc.Awaitable[shieldmesh.v1.diagnostics_pb2.GetTraceResponse]]:
         """Returns the spans of a turn that this service and those behind it still remember.
 
-        Errors: NOT_FOUND (TURN_NOT_FOUND) when none does: the turn is too old, was not sampled, or never was.
+        Services that cannot be reached are left out. Of several instances behind one address only the one that happens to be
+        asked answers.
+
+        Errors: NOT_FOUND (TURN_NOT_FOUND) when none remembers any: the turn is too old, was not sampled, or never was.
         """
 
     @abc.abstractmethod
@@ -164,8 +173,11 @@ class DiagnosticsServiceServicer(metaclass=abc.ABCMeta):
         request: shieldmesh.v1.diagnostics_pb2.ProbeRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[shieldmesh.v1.diagnostics_pb2.ProbeEvent], collections.abc.AsyncIterator[shieldmesh.v1.diagnostics_pb2.ProbeEvent]]:
-        """Reports what reaches each hop: first this service's event, then those of the services behind it. With `hold`
-        the call then stays open until it is cancelled or its deadline passes, and each hop remembers which it was.
+        """Reports what reaches each hop: first this service's event, then those of the services behind it, each before those
+        that it calls. With `hold` the call then stays open until it is cancelled or its deadline passes, and each hop
+        remembers which it was. A held probe brings one event for each that the same probe without `hold` would.
+
+        Errors: RESOURCE_EXHAUSTED (TOO_MANY_PROBES) when the service holds too many already.
 
         A stream of events is not a "response":
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
@@ -177,6 +189,6 @@ class DiagnosticsServiceServicer(metaclass=abc.ABCMeta):
         request: shieldmesh.v1.diagnostics_pb2.GetProbeRequest,
         context: _ServicerContext,
     ) -> typing.Union[shieldmesh.v1.diagnostics_pb2.GetProbeResponse, collections.abc.Awaitable[shieldmesh.v1.diagnostics_pb2.GetProbeResponse]]:
-        """Returns how a held probe ended at each hop."""
+        """Returns how a held probe ended at each hop that remembers it; none may."""
 
 def add_DiagnosticsServiceServicer_to_server(servicer: DiagnosticsServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
