@@ -9,7 +9,7 @@ messages ──▶ Inspect ─────────────────�
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -64,6 +64,7 @@ class Turn:
         self._lanes = Lanes()
         self._account = Account(profile)
         self._input_cleared = asyncio.Event()
+        self._all_shown = False
 
     async def events(self) -> AsyncGenerator[chat_pb2.ChatEvent]:
         """The turn's events, from `started` to `finished`, numbered.
@@ -71,14 +72,19 @@ class Turn:
         Raises:
             MeshError: a service that the turn needs failed, or its time is over.
         """
-        async with asyncio.TaskGroup() as tasks:
-            work = tasks.create_task(self._run())
-            work.add_done_callback(lambda _: self._outbox.close())
+        # No task group: closing a generator inside one would turn the close into an error.
+        work = asyncio.create_task(self._run())
+        work.add_done_callback(lambda _: self._outbox.close())
+        try:
             sequence = 0
             async for event in self._outbox:
                 sequence += 1
                 event.sequence = sequence
                 yield event
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
     async def _run(self) -> None:
         ours = replace(context.current(), profile=self._profile.name)
@@ -183,9 +189,12 @@ class Turn:
             shields=_specs(self._policy.output.shields), direction=policy_pb2.DIRECTION_OUTPUT
         )
         await guard.write(shield_pb2.InspectStreamRequest(open=opening))
-        async for text in self._unseen:
-            await guard.write(shield_pb2.InspectStreamRequest(text=text))
-        await guard.done_writing()
+        # A call that has ended takes nothing more: what it said, `_release` hears.
+        with suppress(asyncio.InvalidStateError):
+            async for text in self._unseen:
+                await guard.write(shield_pb2.InspectStreamRequest(text=text))
+            self._all_shown = True
+            await guard.done_writing()
 
     async def _release(self, guard: "Guard") -> None:
         await self._input_cleared.wait()
@@ -193,7 +202,7 @@ class Turn:
             if answer.WhichOneof("response") == "clearance":
                 self._send(self._lanes.clear(answer.clearance, time.monotonic()))
                 self._judge(answer.clearance.verdicts)
-        if self._lanes.held():
+        if self._lanes.held() or not self._all_shown:
             raise InternalError("the shield service ended before it had cleared all text", reason="SHIELD_BROKEN")
 
     def _send(self, delta: generation_pb2.Delta | None) -> None:
