@@ -6,12 +6,12 @@ cancel what is left at the end of the block and raise `MeshError`s.
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeVar
+from typing import Final, TypeVar, cast
 
 import grpc
 
 from shieldmesh import errors
-from shieldmesh.errors import Hop
+from shieldmesh.errors import Hop, MeshError
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -66,14 +66,34 @@ def _typed_errors(rpc: object) -> Generator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        typed = errors.from_rpc_error(error)
-        if not typed.hops:
-            # No service of this mesh answered: the path ends at the one that was called.
-            typed.seen_by(_callee(rpc, typed.reason))
-        raise typed from None
+        raise _typed(rpc, error) from None
+    except BaseExceptionGroup as group:
+        # Tasks that share the call fail in a group, with whatever else went wrong beside them.
+        raise _typed_group(rpc, group) from None
+
+
+def _typed(rpc: object, error: grpc.aio.AioRpcError) -> MeshError:
+    typed = errors.from_rpc_error(error)
+    if not typed.hops:
+        # No service of this mesh answered: the path ends at the one that was called.
+        typed.seen_by(_callee(rpc, typed.reason))
+    return typed
+
+
+def _typed_group(rpc: object, group: BaseExceptionGroup[BaseException]) -> BaseExceptionGroup[BaseException]:
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            leaves.append(_typed_group(rpc, cast("BaseExceptionGroup[BaseException]", error)))
+        else:
+            leaves.append(_typed(rpc, error) if isinstance(error, grpc.aio.AioRpcError) else error)
+    return group.derive(leaves)
+
+
+_SERVED_BY: Final = {"ShieldService": "shield", "InferenceService": "inference", "ChatService": "orchestrator"}
 
 
 def _callee(rpc: object, reason: str) -> Hop:
     method = str(getattr(rpc, "method", ""))
-    service = method.partition("/")[0].rpartition(".")[2].removesuffix("Service").lower()
-    return Hop(service=service or "unknown", method=method, reason=reason)
+    contract = method.partition("/")[0].rpartition(".")[2]
+    return Hop(service=_SERVED_BY.get(contract, contract or "unknown"), method=method, reason=reason)
