@@ -2,7 +2,7 @@
 #
 # The virtual environments fill themselves when a lock file in requirements/ changes: .venv with what the services need,
 # and with the tools as soon as a target wants them; .venv-proto with the generator of the stubs, whose old version would
-# clash with the rest.
+# clash with the rest; .venv-lowest with the oldest versions that the library works with.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,6 +18,7 @@ BIN := .venv/bin
 SERVICES := .venv/.services
 TOOLS := .venv/.tools
 GENERATOR := .venv-proto/.generator
+LOWEST := .venv-lowest/.lowest
 # Locked and exact; what is never imported need not be compiled.
 PIP := -m pip install --quiet --disable-pip-version-check --no-deps --no-compile
 
@@ -38,7 +39,7 @@ test: $(TOOLS) ## Run all tests, the end-to-end ones too
 
 check: lint test ## Run every check: format, lint, types, imports, contract, stubs, tests
 
-lint: format-check ruff mypy pyright imports contract stubs ## Run every check but the tests
+lint: format-check ruff mypy pyright imports contract stubs lowest ## Run every check but the tests
 
 format: $(TOOLS) ## Format the code and the contract
 	$(BIN)/ruff check --fix-only --quiet .
@@ -52,7 +53,7 @@ lock: $(TOOLS) ## Resolve pyproject.toml into requirements/ (LOCK=--upgrade for 
 	scripts/lock $(LOCK)
 
 clean: ## Remove everything that the other targets made
-	rm -rf .venv .venv-proto .run build dist *.egg-info .{mypy,ruff,pytest,import_linter}_cache .hypothesis
+	rm -rf .venv .venv-proto .venv-lowest .run build dist *.egg-info .{mypy,ruff,pytest,import_linter}_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Say what there is
@@ -84,6 +85,9 @@ contract: $(TOOLS)
 stubs: $(GENERATOR)
 	scripts/stubs --check
 
+lowest: $(LOWEST)
+	.venv-lowest/bin/python -m shieldmesh version
+
 $(SERVICES): requirements/build.txt requirements/services.txt pyproject.toml
 	@scripts/virtualenv .venv $(PYTHON)
 	$(BIN)/python $(PIP) --require-hashes -r requirements/build.txt -r requirements/services.txt
@@ -99,5 +103,10 @@ $(GENERATOR): requirements/proto.txt
 	.venv-proto/bin/python $(PIP) --require-hashes -r requirements/proto.txt
 	@touch $@
 
+$(LOWEST): requirements/lowest.txt
+	@scripts/virtualenv .venv-lowest $(PYTHON)
+	.venv-lowest/bin/python $(PIP) --require-hashes -r requirements/lowest.txt
+	@touch $@
+
 .PHONY: demo up install test check lint format proto lock clean help
-.PHONY: format-check ruff mypy pyright imports contract stubs
+.PHONY: format-check ruff mypy pyright imports contract stubs lowest

@@ -4,6 +4,8 @@ A `grpc.aio` call goes on when its reader leaves the loop, and raises errors tha
 cancel what is left at the end of the block and raise `MeshError`s.
 """
 
+from __future__ import annotations  # grpc.aio's call types cannot be subscripted before grpcio 1.84
+
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, TypeVar, cast
