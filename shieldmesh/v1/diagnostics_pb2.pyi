@@ -75,7 +75,7 @@ class GetTraceResponse(google.protobuf.message.Message):
     """How many more there were that no service remembers, because the turn had too many."""
     @property
     def spans(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Span]:
-        """The spans, by start time. All belong to one trace."""
+        """The spans, by start time. All belong to one trace, unless a service lost it on the way."""
 
     def __init__(
         self,
