@@ -63,8 +63,9 @@ shieldmesh.cli.main()
 @pytest.mark.parametrize("lock", ["dev", "services"])
 def test_the_lock_files_fulfil_the_project_file(lock: str) -> None:
     """A dependency that was added or raised without `make lock` is missed here, not by the next who installs."""
-    extras = _project()["optional-dependencies"]
-    wanted = [*_project()["dependencies"], *extras["services"], *(extras["dev"] if lock == "dev" else [])]
+    extras: dict[str, list[str]] = _project()["optional-dependencies"]
+    base: list[str] = _project()["dependencies"]
+    wanted = [*base, *extras["services"], *(extras["dev"] if lock == "dev" else [])]
     locked = dict(_locked(ROOT / f"requirements/{lock}.txt"))
     for requirement in map(Requirement, wanted):
         version = locked.get(canonicalize_name(requirement.name))
