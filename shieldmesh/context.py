@@ -1,7 +1,11 @@
 """Who a piece of work belongs to: one immutable context per call, carried by one ContextVar.
 
 The server interceptor sets it, the client interceptor sends it on, and nothing writes it in place. Tasks inherit
-it; for threads there are `run_in_thread` and `bind`, which carry OpenTelemetry's context as well.
+it. Where they do not reach, it is carried, OpenTelemetry's context with it:
+
+- into a thread: `run_in_thread`, or `bind` for any executor;
+- into another process: `carry`;
+- to a worker that serves many turns: the worker starts `detached`, each item brings what `capture` gave.
 """
 
 import asyncio
@@ -12,9 +16,11 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, Generic, ParamSpec, TypeVar
 
 import uuid_utils
+from opentelemetry import context as trace_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,8 +47,18 @@ class RequestContext:
         """Seconds until the deadline, 0 when it has passed, None when there is none."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # The read-only view of the values cannot be pickled; what it shows can.
+        identity = (self.session_id, self.request_id, self.tenant_id, self.profile, self.deadline)
+        return _unpickled, (identity, dict(self.values))
+
+
+def _unpickled(identity: tuple[str, str, str, str, float | None], values: dict[str, str]) -> RequestContext:
+    return RequestContext(*identity, MappingProxyType(values))
+
 
 _EMPTY: Final = RequestContext()
+_TRACE: Final = TraceContextTextMapPropagator()
 _current: contextvars.ContextVar[RequestContext] = contextvars.ContextVar("shieldmesh", default=_EMPTY)
 
 
@@ -85,6 +101,60 @@ async def run_in_thread(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
     """
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(None, bind(lambda: fn(*args, **kwargs)))
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """The context and the trace of the moment of `capture`, as a value that queues, threads and pickle can take.
+
+    The deadline stays valid in the processes of one machine, which share the monotonic clock.
+    """
+
+    identity: RequestContext
+    trace: Mapping[str, str]
+
+    @contextmanager
+    def use(self) -> Generator[RequestContext]:
+        """Makes both current inside the block; what `use` says of tasks and generators holds here, too."""
+        token = trace_context.attach(_TRACE.extract(self.trace, trace_context.Context()))
+        try:
+            with use(self.identity) as identity:
+                yield identity
+        finally:
+            trace_context.detach(token)
+
+
+def capture() -> Captured:
+    """This moment's context and trace, for an item of work that a long-lived worker will do."""
+    carrier: dict[str, str] = {}
+    _TRACE.inject(carrier)
+    return Captured(current(), carrier)
+
+
+def carry(fn: Callable[P, T]) -> Callable[P, T]:
+    """Like `bind`, for another process: the callable can be pickled if `fn` can, as functions of modules can.
+
+    It carries this module's context and the trace, and not what other libraries keep in ContextVars.
+    """
+    return _Carried(fn, capture())
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried(Generic[P, T]):
+    fn: Callable[P, T]
+    captured: Captured
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.captured.use():
+            return self.fn(*args, **kwargs)
+
+
+def detached() -> contextvars.Context:
+    """A context of nobody, to start a worker in that outlives the turn which happens to need it first.
+
+    For a task: `create_task(work(), context=detached())`; for a thread: `Thread(target=detached().run, args=(work,))`.
+    """
+    return contextvars.Context()
 
 
 def new_id() -> str:
