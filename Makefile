@@ -76,7 +76,7 @@ pyright: $(TOOLS)
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
 imports: $(TOOLS)
-	$(BIN)/lint-imports --no-timing
+	$(BIN)/lint-imports --no-logo
 
 contract: $(TOOLS)
 	$(BIN)/buf lint protos
