@@ -7,7 +7,7 @@ import grpc
 from pydantic_settings import SettingsConfigDict
 
 from shieldmesh import channels, server, settings
-from shieldmesh.interceptors import EDGE
+from shieldmesh.interceptors import EDGE, TRUSTING_EDGE
 from shieldmesh.settings import ServiceSettings
 
 from .proxy import add_chat_proxy
@@ -21,6 +21,9 @@ class GatewaySettings(ServiceSettings):
     listen: str = "127.0.0.1:50051"
     orchestrator: str = "127.0.0.1:50054"
     """Where the orchestrator is."""
+    trust_trace: bool = False
+    """Continue the traces of callers, whether they are recorded included; otherwise a turn's trace begins here, and is
+    linked to the caller's."""
 
 
 def main() -> None:
@@ -31,7 +34,8 @@ def main() -> None:
     async def open_service(grpc_server: grpc.aio.Server) -> AsyncGenerator[Sequence[str]]:
         yield [add_chat_proxy(grpc_server, channels.get(given.orchestrator))]
 
-    server.run(name="gateway", settings=given, open_service=open_service, interceptors=EDGE)
+    edge = TRUSTING_EDGE if given.trust_trace else EDGE
+    server.run(name="gateway", settings=given, open_service=open_service, interceptors=edge)
 
 
 if __name__ == "__main__":

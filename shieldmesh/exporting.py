@@ -1,40 +1,156 @@
-"""Where spans go: over OTLP when OpenTelemetry's environment variables say so, else nowhere."""
+"""Where spans and metrics go.
+
+Over OTLP when OpenTelemetry's environment variables say so, and to Prometheus when the service's settings say where.
+"""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
 
-from opentelemetry import trace
+from opentelemetry import metrics, trace
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from prometheus_client import CollectorRegistry, start_http_server
 
 from shieldmesh.interceptors.call import ServerIdentity
+from shieldmesh.settings import ServiceSettings, split_address
+
+_ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
+_FLUSH_MILLISECONDS: Final = 3_000
+"""What the last export may take when the process ends and nobody listens at the endpoint."""
 
 
-def exporter_from_environment() -> SpanExporter | None:
-    """An OTLP exporter when `OTEL_EXPORTER_OTLP_ENDPOINT` is set; it reads the other OTEL_* variables by itself."""
-    return OTLPSpanExporter() if "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ else None
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """What a process records with."""
+
+    tracers: TracerProvider
+    meters: MeterProvider
+
+    def make_global(self) -> None:
+        """Makes them OpenTelemetry's global ones, for this library and all others; possible once in a process."""
+        trace.set_tracer_provider(self.tracers)
+        metrics.set_meter_provider(self.meters)
 
 
 @contextmanager
-def tracing(server: ServerIdentity, exporter: SpanExporter | None) -> Generator[None]:
-    """Records spans inside the block and hands the last ones to the exporter at its end."""
-    provider = TracerProvider(
-        resource=Resource.create(
-            {
-                "service.namespace": "shieldmesh",
-                "service.name": server.service,
-                "service.instance.id": server.instance,
-            }
-        ),
-        shutdown_on_exit=False,
-    )
-    if exporter is not None:
-        provider.add_span_processor(BatchSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    try:
+def recording(server: ServerIdentity, settings: ServiceSettings, *processors: SpanProcessor) -> Generator[None]:
+    """Records the spans and metrics of this process inside the block; once in a process.
+
+    Args:
+        server: Who this process is.
+        settings: What it was told.
+        processors: Are given the spans beside what the environment asks for.
+
+    Raises:
+        SystemExit: metrics cannot be served where the settings say, or the environment asks for what is not there.
+    """
+    with (
+        prometheus(settings.metrics_listen) as scraped,
+        providing(
+            server,
+            processors=[*processors, *otlp_processors()],
+            readers=[*scraped, *otlp_readers()],
+            trace_ratio=settings.trace_ratio,
+        ) as providers,
+    ):
+        providers.make_global()
         yield
+
+
+@contextmanager
+def providing(
+    server: ServerIdentity,
+    *,
+    processors: Iterable[SpanProcessor],
+    readers: Sequence[MetricReader],
+    trace_ratio: float = 1.0,
+) -> Generator[Providers]:
+    """Providers that hand what they record to the processors and readers, the last of it at the end of the block.
+
+    Args:
+        server: Whose spans and metrics they are.
+        processors: Are given the spans.
+        readers: Collect the metrics.
+        trace_ratio: The share of the traces that begin here which are recorded, 0 to 1. A trace that comes from a
+            caller is recorded as the caller decided.
+    """
+    resource = Resource.create(
+        {"service.namespace": "shieldmesh", "service.name": server.service, "service.instance.id": server.instance}
+    )
+    tracers = TracerProvider(
+        sampler=ParentBased(TraceIdRatioBased(trace_ratio)), resource=resource, shutdown_on_exit=False
+    )
+    for processor in processors:
+        tracers.add_span_processor(processor)
+    meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+    try:
+        yield Providers(tracers, meters)
     finally:
-        provider.shutdown()
+        tracers.shutdown()
+        meters.shutdown(_FLUSH_MILLISECONDS)
+
+
+def otlp_processors() -> list[SpanProcessor]:
+    """Sends spans over OTLP when the environment names an endpoint; the exporter reads the other OTEL_* by itself.
+
+    Raises:
+        SystemExit: the environment asks for a protocol other than gRPC.
+    """
+    return [BatchSpanProcessor(OTLPSpanExporter())] if _wanted("TRACES") else []
+
+
+def otlp_readers() -> list[MetricReader]:
+    """Sends metrics, with exemplars, over OTLP when the environment names an endpoint.
+
+    Raises:
+        SystemExit: the environment asks for a protocol other than gRPC.
+    """
+    return [PeriodicExportingMetricReader(OTLPMetricExporter())] if _wanted("METRICS") else []
+
+
+@contextmanager
+def prometheus(listen: str) -> Generator[list[MetricReader]]:
+    """Serves what its reader collects at `http://LISTEN/metrics` inside the block; nothing when `listen` is empty.
+
+    Raises:
+        SystemExit: the address is wrong, in use or not allowed; the message says so.
+    """
+    if not listen:
+        yield []
+        return
+    registry = CollectorRegistry()
+    host, port = split_address(listen, "metrics_listen")
+    try:
+        web, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise SystemExit(
+            f"cannot serve metrics at {listen}: {error.strerror or error}; choose another metrics_listen"
+        ) from None
+    try:
+        yield [PrometheusMetricReader(registry=registry, scope_info_enabled=False)]
+    finally:
+        web.shutdown()
+        web.server_close()
+        thread.join()
+
+
+def _wanted(signal: str) -> bool:
+    if os.environ.get(f"OTEL_{signal}_EXPORTER", "otlp") == "none":
+        return False
+    if not (os.environ.get(_ENDPOINT) or os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")):
+        return False
+    protocol = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or os.environ.get(_PROTOCOL, "grpc")
+    if protocol != "grpc":
+        raise SystemExit(f"{_PROTOCOL} is {protocol}: expected grpc; point {_ENDPOINT} at the backend's port for gRPC")
+    return True

@@ -1,35 +1,46 @@
-"""Logs: one JSON object a line, or a readable form for terminals, each line tied to its turn and trace."""
+"""Logs: one JSON object a line, or a readable form for terminals, each line tied to its turn and trace.
 
+What users and models say is in no line. Exceptions can quote it, so of those only the type and the place are written.
+"""
+
+import asyncio
 import logging
 import sys
-from typing import Literal
+import traceback
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 from opentelemetry import trace
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from shieldmesh import context
+from shieldmesh.interceptors.call import ServerIdentity
+
+_log: Final = structlog.stdlib.get_logger("shieldmesh.loop")
 
 
-def configure(service: str, log_format: Literal["json", "text"], level: str) -> None:
-    """Sends all logs of this process, those of libraries too, to standard error."""
-    shared: list[structlog.typing.Processor] = [
+def configure(
+    server: ServerIdentity, log_format: Literal["json", "text"], level: str, stream: TextIO | None = None
+) -> None:
+    """Sends all logs of this process, those of libraries too, to standard error or the given stream."""
+    to = stream or sys.stderr
+    shared: list[Processor] = [
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _identity(service),
-        structlog.processors.format_exc_info if log_format == "json" else _as_is,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        _identity(server),
+        _exceptions_without_texts,
     ]
-    last: structlog.typing.Processor = (
+    last: Processor = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        else structlog.dev.ConsoleRenderer(colors=to.isatty(), pad_event_to=0, timestamp_key="time")
     )
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(to)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last]
@@ -40,10 +51,19 @@ def configure(service: str, log_format: Literal["json", "text"], level: str) -> 
     root.setLevel(level.upper())
 
 
-def _identity(service: str) -> structlog.typing.Processor:
+def handle_loop_error(_loop: asyncio.AbstractEventLoop, details: dict[str, Any]) -> None:
+    """An event loop's exception handler: says what went wrong, as asyncio's own does, without the exception's text.
+
+    Any: what asyncio passes differs per case.
+    """
+    error = details.get("exception")
+    _log.error(str(details.get("message", "an event loop failed")), exc_info=error or False)
+
+
+def _identity(server: ServerIdentity) -> Processor:
     def add(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         ours = context.current()
-        event["service"] = service
+        event["service"], event["instance"] = server.service, server.instance
         for key, value in (("turn", ours.request_id), ("session", ours.session_id), ("tenant", ours.tenant_id)):
             if value:
                 event.setdefault(key, value)
@@ -56,5 +76,21 @@ def _identity(service: str) -> structlog.typing.Processor:
     return add
 
 
-def _as_is(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _exceptions_without_texts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    given = event.pop("exc_info", None)
+    error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else None
+    if given is True:
+        error = sys.exception()
+    if error is not None:
+        event["exception"] = describe(error)
     return event
+
+
+def describe(error: BaseException) -> str:
+    """An exception as its type and the way it took, innermost place last: "ValueError at a.py:3 f > b.py:7 g"."""
+    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    said = f"{type(error).__name__} at {' > '.join(places)}" if places else type(error).__name__
+    if isinstance(error, BaseExceptionGroup):
+        said += f" ({'; '.join(map(describe, error.exceptions))})"
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return f"{said}, from {describe(cause)}" if cause is not None else said

@@ -47,8 +47,8 @@ def run(
         SystemExit: the address cannot be served; the message says why.
     """
     identity = ServerIdentity(name, f"{socket.gethostname()}-{secrets.token_hex(3)}", settings.call_cap)
-    logs.configure(name, settings.log_format, settings.log_level)
-    with exporting.tracing(identity, exporting.exporter_from_environment()):
+    logs.configure(identity, settings.log_format, settings.log_level)
+    with exporting.recording(identity, settings):
         uvloop.run(_serve(identity, settings, open_service, interceptors))
 
 
@@ -58,6 +58,7 @@ async def _serve(
     open_service: OpenService,
     interceptors: Sequence[ServerInterceptor],
 ) -> None:
+    asyncio.get_running_loop().set_exception_handler(logs.handle_loop_error)
     stop = _stop_event()
     around = MeshInterceptor(identity, interceptors)
     server = grpc.aio.server(interceptors=[around], options=SERVER_OPTIONS)

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAX_SOCKET_PATH = 107
 """Bytes of a Unix socket's path (sockaddr_un on Linux, less the closing NUL)."""
+MAX_PORT = 65_535
 
 
 class ServiceSettings(BaseSettings):
@@ -30,6 +31,10 @@ class ServiceSettings(BaseSettings):
     """Seconds that running calls get to finish when the service stops."""
     call_cap: float = Field(default=600.0, gt=0, le=86_400)
     """Seconds that any call may take."""
+    metrics_listen: str = ""
+    """Where to serve metrics for Prometheus, at /metrics: `host:port`. Empty: nowhere."""
+    trace_ratio: float = Field(default=1.0, ge=0, le=1)
+    """The share of the traces that begin here which are recorded; those of callers are recorded as they decided."""
 
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -52,6 +57,8 @@ def load(kind: type[S]) -> S:
         problems = [f"{prefix}{'_'.join(map(str, e['loc']))}".upper() + f": {e['msg']}" for e in error.errors()]
         raise SystemExit("wrong settings:\n  " + "\n  ".join(problems)) from None
     check_address(settings.listen, f"{prefix}LISTEN")
+    if settings.metrics_listen:
+        split_address(settings.metrics_listen, f"{prefix}METRICS_LISTEN")
     return settings
 
 
@@ -68,6 +75,18 @@ def check_address(address: str, name: str) -> None:
             f"{name}: the socket path {path} has {length} bytes, at most {MAX_SOCKET_PATH} are possible: "
             "choose a shorter directory"
         )
+
+
+def split_address(address: str, name: str) -> tuple[str, int]:
+    """The host and the port of `host:port`; an IPv6 address stands in brackets.
+
+    Raises:
+        SystemExit: it is something else; the message calls it `name`.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > MAX_PORT:
+        raise SystemExit(f"{name}: {address!r} is no address: expected host:port, for example 127.0.0.1:9464")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def exit_on_system_error(run: Callable[[], None]) -> None:

@@ -1,46 +1,127 @@
-"""OpenTelemetry as this mesh uses it: one tracer, and every name of a span, attribute or metric in one table.
+"""OpenTelemetry as this mesh uses it: whose tracer and meter, and every name of a span or attribute in one table.
 
 The library needs the API package alone; without an SDK everything here is a cheap no-op. Services install the SDK
-with `shieldmesh.exporting`.
+with `shieldmesh.exporting`; `shieldmesh.metrics` holds the metrics.
 """
 
+from asyncio import CancelledError
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
+from shieldmesh.errors import MeshError
+
 PROPAGATOR: Final = TraceContextTextMapPropagator()
 """W3C Trace Context. Baggage is the session interceptor's business: only session values travel in it."""
+SCOPE: Final = "shieldmesh"
+
+
+class SpanName:
+    """What spans are called, beside those of calls, which bear the name of their method."""
+
+    SHIELD: Final = "shield"
+    """Followed by the shield's name: one inspection by one shield."""
+    QUEUE: Final = "queue"
+    """Waiting for a place at a model."""
+    ENGINE: Final = "engine"
+    """A model at work, from the place it got to its last token."""
 
 
 class Name:
-    """Names in spans and metrics. RPC names follow the semantic conventions for RPC; `shieldmesh.*` are our own."""
+    """Attributes of spans and metrics.
 
-    RPC_SYSTEM: Final = "rpc.system.name"
-    RPC_METHOD: Final = "rpc.method"
-    RPC_STATUS: Final = "rpc.response.status_code"
-    ERROR_TYPE: Final = "error.type"
+    `rpc.*` and `gen_ai.*` follow the semantic conventions; those of GenAI are in development and will move. There are
+    none for guardrails yet: `shieldmesh.*` are our own.
+    """
+
     SESSION: Final = "session.id"
     TURN: Final = "shieldmesh.turn.id"
     TENANT: Final = "shieldmesh.tenant.id"
     PROFILE: Final = "shieldmesh.profile"
+    OUTCOME: Final = "shieldmesh.turn.outcome"
+    """finished, failed or cancelled."""
+
+    RPC_SYSTEM: Final = "rpc.system.name"
+    RPC_METHOD: Final = "rpc.method"
+    RPC_STATUS: Final = "rpc.response.status_code"
+    SERVER_ADDRESS: Final = "server.address"
+    SERVER_PORT: Final = "server.port"
+    ERROR_TYPE: Final = "error.type"
+    """What made a piece of work fail: a status, a reason in capitals, or the type of an exception; never its text."""
+    REASON: Final = "shieldmesh.error.reason"
+    """The reason of a call that ended with a typed error, whoever is to blame."""
+    CANCELLED: Final = "shieldmesh.cancelled"
+    """True on a span whose work was given up before its end; such a span has not failed."""
     MESSAGES_SENT: Final = "shieldmesh.rpc.messages_sent"
+
     SHIELD: Final = "shieldmesh.shield"
+    DIRECTION: Final = "shieldmesh.direction"
+    """input or output."""
+    ACTION: Final = "shieldmesh.action"
+    """flag, redact or block; on a span the strictest one."""
+    FINDINGS: Final = "shieldmesh.findings"
+
+    OPERATION: Final = "gen_ai.operation.name"
+    MODEL: Final = "gen_ai.request.model"
+    BACKEND: Final = "gen_ai.provider.name"
+    TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105  # a kind of token of text, no secret
+    INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+    CACHED_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+    OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+    FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+    FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+    """Seconds from the engine's start."""
 
 
 def tracer() -> trace.Tracer:
     """The tracer of this library and its services."""
-    return trace.get_tracer("shieldmesh")
+    return _recorders.tracer or _recorders.use_global()[0]
+
+
+def meter() -> metrics.Meter:
+    """The meter of this library and its services; `shieldmesh.metrics` makes its instruments."""
+    return _recorders.meter or _recorders.use_global()[1]
+
+
+@contextmanager
+def recording(tracers: trace.TracerProvider, meters: metrics.MeterProvider) -> Generator[None]:
+    """Has this process record with these providers inside the block, instead of with OpenTelemetry's global ones.
+
+    Those can be set once in a process. This is for code that shares a process with others: tests above all.
+    """
+    before = _recorders.tracer, _recorders.meter
+    _recorders.tracer, _recorders.meter = tracers.get_tracer(SCOPE), meters.get_meter(SCOPE)
+    try:
+        yield
+    finally:
+        _recorders.tracer, _recorders.meter = before
+
+
+class _Recorders:
+    """The one place that knows the tracer and the meter: asking a provider for one costs more than using it."""
+
+    tracer: trace.Tracer | None = None
+    meter: metrics.Meter | None = None
+
+    def use_global(self) -> tuple[trace.Tracer, metrics.Meter]:
+        # Asked before the process has set its providers, OpenTelemetry gives proxies that follow.
+        self.tracer, self.meter = trace.get_tracer(SCOPE), metrics.get_meter(SCOPE)
+        return self.tracer, self.meter
+
+
+_recorders: Final = _Recorders()
 
 
 @contextmanager
 def span(name: str, attributes: Mapping[str, AttributeValue] | None = None) -> Generator[trace.Span]:
     """A span around the block, current inside it; an exception that leaves the block marks it with its type alone.
 
-    Exception texts can hold what users said, so they are never recorded.
+    Exception texts can hold what users said, so they are never recorded. Never keep it over a `yield` of an
+    asynchronous generator: such spans are started and ended by hand.
     """
     with tracer().start_as_current_span(
         name, attributes=attributes, record_exception=False, set_status_on_exception=False
@@ -48,8 +129,16 @@ def span(name: str, attributes: Mapping[str, AttributeValue] | None = None) -> G
         try:
             yield current
         except BaseException as error:
-            fail(current, type(error).__name__)
+            end_badly(current, error)
             raise
+
+
+def end_badly(current: trace.Span, error: BaseException) -> None:
+    """Marks a span whose work an exception ended: given up by a cancellation, failed by anything else."""
+    if isinstance(error, CancelledError | GeneratorExit):
+        current.set_attribute(Name.CANCELLED, value=True)
+    else:
+        fail(current, error.reason if isinstance(error, MeshError) else type(error).__name__)
 
 
 def fail(current: trace.Span, error_type: str) -> None:

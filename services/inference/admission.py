@@ -6,7 +6,9 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from shieldmesh import telemetry
 from shieldmesh.errors import ResourceExhaustedError
+from shieldmesh.telemetry import Name, SpanName
 
 _FIRST_GUESS = 1.0
 _WEIGHT_OF_NEWEST = 0.2
@@ -41,7 +43,8 @@ class Admission:
             ResourceExhaustedError: all places and the whole queue are taken.
         """
         asked = time.monotonic()
-        await self._enter()
+        with telemetry.span(SpanName.QUEUE, {Name.MODEL: self._model}):
+            await self._enter()
         admitted = time.monotonic()
         try:
             yield admitted - asked

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import assert_never
 
 from shieldmesh.errors import InvalidArgumentError, NotFoundError
+from shieldmesh.metrics import ModelLoad
 
 from .admission import Admission
 from .backend import Backend
@@ -31,6 +32,12 @@ class Registry:
 
     def __init__(self, models: Mapping[str, ServedModel]) -> None:
         self.models = MappingProxyType(dict(sorted(models.items())))
+
+    def loads(self) -> list[ModelLoad]:
+        """How busy each model is now; safe to ask from any thread."""
+        return [
+            ModelLoad(model.name, model.admission.waiting, model.admission.running) for model in self.models.values()
+        ]
 
     def find(self, name: str) -> ServedModel:
         """The model of this name.

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 
+from shieldmesh.metrics import instruments
 from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
 
 from .configuration import Configuration
@@ -20,4 +21,5 @@ async def open_service(
     async with open_models(configuration) as models:
         servicer = InferenceServicer(models, max_characters=max_characters)
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(servicer, server)
+        instruments().watch_models(models.loads)
         yield [inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name]

@@ -1,10 +1,7 @@
 """InferenceService: checks what comes in, waits for a place, and passes on what the engine says."""
 
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
-
-import structlog
 
 from shieldmesh import validation
 from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
@@ -12,10 +9,9 @@ from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
 from .backend import Finish, FinishReason, Generation, Output, Usage
 from .coalescing import coalesce
 from .control import listening, opening
+from .observation import Observation
 from .registry import Registry, ServedModel
 from .translation import delta_event, finished_event, from_request, started_event
-
-_log = structlog.stdlib.get_logger("shieldmesh.inference")
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
@@ -41,7 +37,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 yield finished_event(FinishReason.CANCELLED, Usage(), first_token=None, total=0.0)
                 return
             yield started_event(model.name, queued)
-            async with aclosing(_events(model, generation)) as events:
+            async with aclosing(_events(model, generation, queued)) as events:
                 async for event in events:
                     yield event
 
@@ -59,39 +55,24 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         validation.check_response_format(request.response_format)
 
 
-async def _events(model: ServedModel, generation: Generation) -> AsyncGenerator[inference_pb2.GenerateEvent, None]:
+async def _events(
+    model: ServedModel, generation: Generation, queued: float
+) -> AsyncGenerator[inference_pb2.GenerateEvent, None]:
     """The deltas of a running generation and its end. Whatever gathered while one was written makes up the next."""
-    began = time.monotonic()
-    first_token: float | None = None
-    reason: FinishReason | None = None
-    try:
+    with Observation(model, generation, queued) as seen:
         async with aclosing(generation.batches()) as batches:
             async for batch in batches:
                 outputs = [step for step in batch if isinstance(step, Output)]
-                if outputs and first_token is None:
-                    first_token = time.monotonic() - began
+                if outputs:
+                    seen.tokens_came()
                 for output in coalesce(outputs):
                     yield delta_event(output)
                 if isinstance(batch[-1], Finish):
-                    reason = batch[-1].reason
-        reason = reason or FinishReason.CANCELLED
-        total = time.monotonic() - began
-        yield finished_event(reason, generation.usage, first_token=first_token, total=total)
-    finally:
-        _account(model, generation, reason)
-
-
-def _account(model: ServedModel, generation: Generation, reason: FinishReason | None) -> None:
-    """Says what a generation cost, however it ended."""
-    usage = generation.usage
-    _log.info(
-        "generation ended",
-        model=model.name,
-        reason="CANCELLED_OR_FAILED" if reason is None else reason.name,
-        prompt_tokens=usage.prompt,
-        cached_tokens=usage.cached,
-        completion_tokens=usage.completion,
-    )
+                    seen.ended(batch[-1].reason)
+        if seen.reason is None:
+            seen.ended(FinishReason.CANCELLED)
+        reason = seen.reason or FinishReason.CANCELLED
+        yield finished_event(reason, generation.usage, first_token=seen.first_token, total=seen.total)
 
 
 def _describe(model: ServedModel) -> inference_pb2.Model:

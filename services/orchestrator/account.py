@@ -1,11 +1,12 @@
 """The account of a turn: where its time went, what it cost, what the shields did."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 from shieldmesh.errors import duration
 from shieldmesh.profile import Profile
-from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2
+from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2
 
 from .release import Lane
 
@@ -13,50 +14,69 @@ CONTENT_FILTER = generation_pb2.FINISH_REASON_CONTENT_FILTER
 
 
 class Account:
-    """Notes what happens and, at the end, sums it up."""
+    """Notes what happens and, at the end, sums it up.
+
+    Attributes:
+        verdicts: How often each shield did what: (shield, action) → count.
+    """
 
     def __init__(self, profile: Profile) -> None:
+        self.verdicts: Counter[tuple[str, policy_pb2.Action.ValueType]] = Counter()
         self._policy = profile.policy
         self._begun = time.monotonic()
-        self._timings = chat_pb2.Timings()
-        self._usage = generation_pb2.Usage()
+        # In plain numbers: some of these are looked at with every delta.
+        self._times: dict[str, float] = {}
+        self._first_token: float | None = None
+        self._completion_tokens = 0
+        self._engine: generation_pb2.Usage | None = None
         self._reason = generation_pb2.FINISH_REASON_UNSPECIFIED
 
     def input_cleared(self) -> None:
         """All input shields have spoken."""
-        self._timings.input_cleared.CopyFrom(duration(self._elapsed()))
+        self._times["input_cleared"] = self._elapsed()
 
     def admitted(self) -> None:
         """The engine has the request."""
-        self._timings.admitted.CopyFrom(duration(self._elapsed()))
+        self._times["admitted"] = self._elapsed()
 
     def generated(self, tokens: int) -> None:
         """The engine sent tokens."""
-        if not self._timings.HasField("first_token"):
-            self._timings.first_token.CopyFrom(duration(self._elapsed()))
-        self._usage.completion_tokens += tokens
+        if self._first_token is None:
+            self._first_token = self._times["first_token"] = self._elapsed()
+        self._completion_tokens += tokens
 
     def released(self) -> None:
         """Text left for the client."""
-        if not self._timings.HasField("first_release"):
-            self._timings.first_release.CopyFrom(duration(self._elapsed()))
+        if "first_release" not in self._times:
+            self._times["first_release"] = self._elapsed()
+
+    def judged(self, verdict: policy_pb2.Verdict) -> None:
+        """A shield saw something."""
+        self.verdicts[verdict.shield, verdict.action] += 1
 
     def engine_finished(self, finished: inference_pb2.GenerateFinished) -> None:
         """The engine is done; its own count replaces the running one."""
         self._reason = finished.reason
-        self._usage.CopyFrom(finished.usage)
+        self._engine = finished.usage
 
     def blocked(self) -> None:
         """A shield ended the turn."""
         self._reason = CONTENT_FILTER
-        self._usage.total_tokens = self._usage.prompt_tokens + self._usage.completion_tokens
 
     def finished(self, lanes: Iterable[Lane]) -> chat_pb2.TurnFinished:
-        """The sum."""
-        self._timings.total.CopyFrom(duration(self._elapsed()))
+        """The sum so far, whether the turn has come to a good end or not."""
+        times = {phase: duration(seconds) for phase, seconds in self._times.items()}
         return chat_pb2.TurnFinished(
-            reason=self._reason, usage=self._usage, receipt=self._receipt(list(lanes)), timings=self._timings
+            reason=self._reason,
+            usage=self._usage(),
+            receipt=self._receipt(list(lanes)),
+            timings=chat_pb2.Timings(**times, total=duration(self._elapsed())),
         )
+
+    def _usage(self) -> generation_pb2.Usage:
+        """The engine's account; when it never came, the tokens that were seen."""
+        seen = self._completion_tokens
+        return self._engine or generation_pb2.Usage(completion_tokens=seen, total_tokens=seen)
 
     def _receipt(self, lanes: list[Lane]) -> chat_pb2.Receipt:
         return chat_pb2.Receipt(

@@ -8,6 +8,7 @@ from shieldmesh.profile import Profile
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 
 from .prompt import Prompt
+from .report import refused
 from .turn import Services, Turn
 
 DEFAULT_PROFILE = "default"
@@ -25,8 +26,9 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     ) -> AsyncGenerator[chat_pb2.ChatEvent]:
         """See `shieldmesh.v1.ChatService.Chat`."""
         del context
-        profile = self._profile(request.profile or DEFAULT_PROFILE)
-        turn = Turn(profile, Prompt(profile, request), self._services)
+        with refused():
+            profile = self._profile(request.profile or DEFAULT_PROFILE)
+            turn = Turn(profile, Prompt(profile, request), self._services)
         async with aclosing(turn.events()) as events:
             async for event in events:
                 yield event

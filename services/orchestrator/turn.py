@@ -29,6 +29,7 @@ from .lanes import Lanes
 from .mailbox import Mailbox
 from .merging import event_weight, merge_events, merge_texts, text_weight
 from .prompt import Prompt
+from .report import reported
 
 Guard: TypeAlias = "grpc.aio.StreamStreamCall[shield_pb2.InspectStreamRequest, shield_pb2.InspectStreamResponse]"
 
@@ -72,19 +73,20 @@ class Turn:
         Raises:
             MeshError: a service that the turn needs failed, or its time is over.
         """
-        # No task group: closing a generator inside one would turn the close into an error.
-        work = asyncio.create_task(self._run())
-        work.add_done_callback(lambda _: self._outbox.close())
-        try:
-            sequence = 0
-            async for event in self._outbox:
-                sequence += 1
-                event.sequence = sequence
-                yield event
-            await work
-        finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+        with reported(self._profile, self._account, self._lanes):
+            # No task group: closing a generator inside one would turn the close into an error.
+            work = asyncio.create_task(self._run())
+            work.add_done_callback(lambda _: self._outbox.close())
+            try:
+                sequence = 0
+                async for event in self._outbox:
+                    sequence += 1
+                    event.sequence = sequence
+                    yield event
+                await work
+            finally:
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
 
     async def _run(self) -> None:
         ours = replace(context.current(), profile=self._profile.name)
@@ -214,6 +216,7 @@ class Turn:
         """Tells the client what the shields saw; a block ends the turn."""
         blocked = False
         for verdict in verdicts:
+            self._account.judged(verdict)
             self._outbox.put(chat_pb2.ChatEvent(verdict=verdict))
             blocked = blocked or verdict.action == policy_pb2.ACTION_BLOCK
         if blocked:

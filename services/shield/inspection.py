@@ -40,7 +40,10 @@ class Inspection:
             self._feed(text, end=end)
         else:
             await self._feed_slices(text, end=end)
-        return self._ledger.settle(self.seen)
+        release = self._ledger.settle(self.seen)
+        if release.findings or release.failures:
+            self._spans.note(release)
+        return release
 
     def holding(self) -> list[str]:
         """The names of the shields that hold text."""

@@ -33,7 +33,7 @@ class ShieldServicer(shield_pb2_grpc.ShieldServiceServicer):
         shields = await self._catalogue.shields(request.shields)
         translator = Translator(shields, request.direction)
         response = shield_pb2.InspectResponse()
-        with ShieldSpans(shields) as spans:
+        with ShieldSpans(shields, request.direction) as spans:
             for index, text in enumerate(request.texts):
                 release = await Inspection(shields, spans).feed(text, end=True)
                 response.edits.extend(translator.edits(index, release))
@@ -48,7 +48,7 @@ class ShieldServicer(shield_pb2_grpc.ShieldServiceServicer):
         opening = await _opening(request_iterator)
         _check_direction(opening.direction, "open.direction")
         shields = await self._catalogue.shields(opening.shields, "open.shields")
-        with ShieldSpans(shields) as spans:
+        with ShieldSpans(shields, opening.direction) as spans:
             translator = Translator(shields, opening.direction)
             lanes = Lanes(shields, spans, translator, max_characters=self._max_characters)
             yield shield_pb2.InspectStreamResponse(opened=shield_pb2.InspectOpened())

@@ -1,14 +1,26 @@
-"""One span per shield and inspection, however many pieces its text came in."""
+"""One span per shield and inspection, however many pieces its text came in, and what the shields did in numbers."""
 
+import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Final
 
 from opentelemetry import trace
 
 from shieldmesh import telemetry
-from shieldmesh.telemetry import Name
+from shieldmesh.metrics import instruments
+from shieldmesh.telemetry import Name, SpanName
+from shieldmesh.v1 import policy_pb2
 
+from .ledger import Failure, Judged, Release
 from .shield import Shield
+
+_DIRECTIONS: Final = {policy_pb2.DIRECTION_INPUT: "input", policy_pb2.DIRECTION_OUTPUT: "output"}
+_ACTIONS: Final = {
+    policy_pb2.ACTION_FLAG: "flag",
+    policy_pb2.ACTION_REDACT: "redact",
+    policy_pb2.ACTION_BLOCK: "block",
+}
 
 
 class ShieldSpans:
@@ -18,24 +30,57 @@ class ShieldSpans:
     by side in one task, over many yields.
     """
 
-    def __init__(self, shields: Sequence[Shield]) -> None:
-        self._shields = shields
+    def __init__(
+        self, shields: Sequence[Shield], direction: policy_pb2.Direction.ValueType = policy_pb2.DIRECTION_UNSPECIFIED
+    ) -> None:
+        self._names = [shield.rules.name for shield in shields]
+        self._direction = _DIRECTIONS.get(direction, "unspecified")
+        self._begun = 0.0
         self._spans: list[trace.Span] = []
+        self._findings = [0] * len(shields)
+        self._strictest: list[policy_pb2.Action.ValueType] = [policy_pb2.ACTION_UNSPECIFIED] * len(shields)
 
     def __enter__(self) -> "ShieldSpans":
         tracer = telemetry.tracer()
+        self._begun = time.monotonic()
         self._spans = [
-            tracer.start_span(f"shield {shield.rules.name}", attributes={Name.SHIELD: shield.rules.name})
-            for shield in self._shields
+            tracer.start_span(
+                f"{SpanName.SHIELD} {name}", attributes={Name.SHIELD: name, Name.DIRECTION: self._direction}
+            )
+            for name in self._names
         ]
         return self
 
+    def note(self, release: Release) -> None:
+        """Counts what the shields did. To be called when there is something: not for every piece of a text."""
+        acted: list[Judged | Failure] = [*release.findings, *release.failures]
+        for each in acted:
+            self._findings[each.shield] += 1
+            self._strictest[each.shield] = max(self._strictest[each.shield], each.action)
+            labels = self._labels(each.shield) | {Name.ACTION: _ACTIONS.get(each.action, "allow")}
+            instruments().verdicts.add(1, labels)
+
     def fail(self, shield: int, error: str) -> None:
-        """Marks the span of a shield that failed."""
+        """Marks the span of a shield that failed, and no other."""
         telemetry.fail(self._spans[shield], error)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
     ) -> None:
-        for span in self._spans:
+        seconds = time.monotonic() - self._begun
+        for number, span in enumerate(self._spans):
+            if error is not None:
+                # No shield failed: the call around them ended early.
+                span.set_attribute(Name.CANCELLED, value=True)
+            if self._findings[number]:
+                span.set_attributes(
+                    {
+                        Name.FINDINGS: self._findings[number],
+                        Name.ACTION: _ACTIONS.get(self._strictest[number], "allow"),
+                    }
+                )
+            instruments().inspections.record(seconds, self._labels(number))
             span.end()
+
+    def _labels(self, number: int) -> dict[str, str]:
+        return dict(instruments().labels({Name.SHIELD: self._names[number], Name.DIRECTION: self._direction}))

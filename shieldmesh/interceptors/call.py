@@ -50,6 +50,9 @@ class ClientCall:
     metadata: list[tuple[str, str]]
     timeout: float | None
     when_done: list[Callable[[grpc.StatusCode], None]] = field(default_factory=list[Callable[[grpc.StatusCode], None]])
+    started: float = field(default_factory=time.monotonic)
+    given_up: bool = False
+    """Whether this side cancelled it; known when it is done."""
 
 
 ServerInterceptor = Callable[[ServerCall], AbstractAsyncContextManager[None]]

@@ -6,12 +6,14 @@ writes, lose cancellations of unary calls, and never hear of an abandoned one (d
 
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, Final, TypeVar, cast
 
 import grpc
 
 from shieldmesh.interceptors import CLIENT
 from shieldmesh.interceptors.call import ClientCall
+
+T = TypeVar("T")
 
 
 class ContextCallable:
@@ -29,7 +31,12 @@ class ContextCallable:
         call = ClientCall(self.method, self.target, list(metadata), timeout)
         for intercept in CLIENT:
             intercept(call)
-        raw = self._raw(*request, timeout=call.timeout, metadata=grpc.aio.Metadata(*call.metadata), **options)
+        try:
+            raw = self._raw(*request, timeout=call.timeout, metadata=grpc.aio.Metadata(*call.metadata), **options)
+        except BaseException:
+            # There is no call, for example because the channel is closed.
+            _tell_all(call, grpc.StatusCode.UNKNOWN)
+            raise
         raw.add_done_callback(partial(_tell, call))
         return raw
 
@@ -80,18 +87,26 @@ class ContextChannel(grpc.aio.Channel):
         await self.close()
 
 
+# What grpc.aio says about a call that ended because this side cancelled it, or forgot it.
+_GIVEN_UP: Final = frozenset({"Locally cancelled by application!", "Cancelled upon garbage collection!"})
+
+
 def _tell(call: ClientCall, done: grpc.aio.Call) -> None:
     code = _now(done.code())
+    call.given_up = code is grpc.StatusCode.CANCELLED and _now(done.details()) in _GIVEN_UP
+    _tell_all(call, code or grpc.StatusCode.UNKNOWN)
+
+
+def _tell_all(call: ClientCall, code: grpc.StatusCode) -> None:
     for tell in call.when_done:
         tell(code)
 
 
-def _now(coroutine: Coroutine[Any, Any, grpc.StatusCode]) -> grpc.StatusCode:
-    """The result of a coroutine that has no reason to wait: the status of a call that is done."""
+def _now(coroutine: Coroutine[Any, Any, T]) -> T | None:
+    """The result of a coroutine that has no reason to wait, as those of a call that is done."""
     try:
         coroutine.send(None)
     except StopIteration as result:
-        code = result.value
-        return code if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN
+        return cast("T", result.value)  # what a coroutine returns, its StopIteration brings
     coroutine.close()
-    return grpc.StatusCode.UNKNOWN
+    return None

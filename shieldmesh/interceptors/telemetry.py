@@ -1,26 +1,29 @@
-"""One span per call and side, with exact parents, today's attribute names and a status that tells the truth.
+"""One span and one duration per call and side, with exact parents, today's names and a status that tells the truth.
 
 docs/adr/0002 says why these are not the interceptors of opentelemetry-instrumentation-grpc.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import grpc
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
 
 from shieldmesh.errors import MeshError
 from shieldmesh.interceptors.call import ClientCall, ServerCall
+from shieldmesh.metrics import instruments
 from shieldmesh.telemetry import PROPAGATOR, Name, fail, tracer
 
 
 @asynccontextmanager
 async def serve(call: ServerCall) -> AsyncGenerator[None]:
     """Continues the caller's trace."""
-    async with _span(call, PROPAGATOR.extract(call.metadata), []):
+    async with _span(call, PROPAGATOR.extract(call.metadata, Context()), []):
         yield
 
 
@@ -48,14 +51,16 @@ async def _span(call: ServerCall, parent: Context, links: list[Link]) -> AsyncGe
             yield
         except MeshError as error:
             code = error.code
-            span.set_attribute(Name.ERROR_TYPE, error.reason)
+            span.set_attribute(Name.REASON, error.reason)
             raise
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
         finally:
             span.set_attribute(Name.MESSAGES_SENT, call.sent)
-            _end(span, code, server=True)
+            failed = code in _SERVER_FAILURES
+            _mark(span, code, failed=failed)
+            _record(instruments().server_calls, call, code, failed=failed)
 
 
 def send(call: ClientCall) -> None:
@@ -63,21 +68,25 @@ def send(call: ClientCall) -> None:
     span = tracer().start_span(
         call.method,
         kind=SpanKind.CLIENT,
-        attributes={Name.RPC_SYSTEM: "grpc", Name.RPC_METHOD: call.method},
+        attributes={Name.RPC_SYSTEM: "grpc", Name.RPC_METHOD: call.method, **_server(call.target)},
     )
+    inside = trace.set_span_in_context(span)
     carrier: dict[str, str] = {}
-    PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
+    PROPAGATOR.inject(carrier, inside)
     call.metadata.extend(carrier.items())
 
     def done(code: grpc.StatusCode) -> None:
-        _end(span, code, server=False)
+        # A call that we gave up ourselves, because its answer is known or nobody wants it any more, has not failed.
+        failed = code is not grpc.StatusCode.OK and not call.given_up
+        _mark(span, code, failed=failed)
+        _record(instruments().client_calls, call, code, failed=failed, context=inside)
         span.end()
 
     call.when_done.append(done)
 
 
 # Statuses that are the server's failure; the others are the caller's doing (semantic conventions for gRPC).
-_SERVER_FAILURES = frozenset(
+_SERVER_FAILURES: Final = frozenset(
     {
         grpc.StatusCode.UNKNOWN,
         grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -89,7 +98,30 @@ _SERVER_FAILURES = frozenset(
 )
 
 
-def _end(span: trace.Span, code: grpc.StatusCode, *, server: bool) -> None:
+def _mark(span: trace.Span, code: grpc.StatusCode, *, failed: bool) -> None:
     span.set_attribute(Name.RPC_STATUS, code.name)
-    if code in _SERVER_FAILURES if server else code is not grpc.StatusCode.OK:
+    if failed:
         fail(span, code.name)
+
+
+def _record(
+    durations: metrics.Histogram,
+    call: ServerCall | ClientCall,
+    code: grpc.StatusCode,
+    *,
+    failed: bool,
+    context: Context | None = None,
+) -> None:
+    labels = {Name.RPC_SYSTEM: "grpc", Name.RPC_METHOD: call.method, Name.RPC_STATUS: code.name}
+    if failed:
+        labels[Name.ERROR_TYPE] = code.name
+    durations.record(time.monotonic() - call.started, labels, context)
+
+
+def _server(target: str) -> dict[str, str | int]:
+    """Where a target is: `host:port`, `dns:///host:port`, or the path of a Unix socket."""
+    address = target.rpartition("/")[2] if target.startswith("dns:") else target.removeprefix("unix:")
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return {Name.SERVER_ADDRESS: address}
+    return {Name.SERVER_ADDRESS: host, Name.SERVER_PORT: int(port)}
