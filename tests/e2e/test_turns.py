@@ -75,8 +75,8 @@ async def test_a_card_never_leaves_however_it_is_cut(scripted_mesh: Mesh) -> Non
     for profile, events in zip(profiles, turns, strict=True):
         text = "".join(event.text for event in events if isinstance(event, Delta))
         assert text == policies.REDACTED, profile
-        assert not any(group in repr(events) for group in ("4111", "1111")), profile
-        *_, finished = events
+        _, *said, finished = events  # the first and the last hold random ids and times, in which any digits can be
+        assert not any(group in repr(said) for group in ("4111", "1111")), profile
         assert isinstance(finished, shieldmesh.Finished)
         receipt = finished.receipt
         assert (receipt.generated_characters, receipt.redacted_characters, receipt.withheld_characters) == (
