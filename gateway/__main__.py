@@ -24,6 +24,8 @@ class GatewaySettings(ServiceSettings):
     trust_trace: bool = False
     """Continue the traces of callers, whether they are recorded included; otherwise a turn's trace begins here, and is
     linked to the caller's."""
+    diagnostics: bool = False
+    """Serve DiagnosticsService: whoever can call the gateway may then look at the spans of every tenant's turns."""
 
 
 def main() -> None:
@@ -34,8 +36,13 @@ def main() -> None:
     async def open_service(grpc_server: grpc.aio.Server) -> AsyncGenerator[Sequence[str]]:
         yield [add_chat_proxy(grpc_server, channels.get(given.orchestrator))]
 
-    edge = TRUSTING_EDGE if given.trust_trace else EDGE
-    server.run(name="gateway", settings=given, open_service=open_service, interceptors=edge)
+    server.run(
+        name="gateway",
+        settings=given,
+        open_service=open_service,
+        interceptors=TRUSTING_EDGE if given.trust_trace else EDGE,
+        downstream={"orchestrator": given.orchestrator} if given.diagnostics else None,
+    )
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import MappingProxyType
 from typing import Any, Final
 
 import grpc
@@ -16,6 +17,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from shieldmesh import channels, exporting, logs
+from shieldmesh.diagnostics.memory import SpanMemory
+from shieldmesh.diagnostics.servicer import add_diagnostics
 from shieldmesh.interceptors import INNER
 from shieldmesh.interceptors.call import ServerIdentity, ServerInterceptor
 from shieldmesh.interceptors.server import MeshInterceptor
@@ -34,21 +37,38 @@ SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 OpenService = Callable[[grpc.aio.Server], AbstractAsyncContextManager[Sequence[str]]]
 """Builds what a service needs, adds its servicers to the server, and yields the full names of its gRPC services."""
 
+NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
+"""The targets of a service that calls none."""
+
 _log = structlog.stdlib.get_logger("shieldmesh.server")
 _CLEANUP_SECONDS = 5.0
 
 
 def run(
-    name: str, settings: ServiceSettings, open_service: OpenService, interceptors: Sequence[ServerInterceptor] = INNER
+    name: str,
+    settings: ServiceSettings,
+    open_service: OpenService,
+    interceptors: Sequence[ServerInterceptor] = INNER,
+    downstream: Mapping[str, str] | None = NOBODY,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains: no new calls, the running ones finish within the grace.
+
+    Args:
+        name: What logs, spans and errors call it.
+        settings: What it was told.
+        open_service: What it serves.
+        interceptors: What happens around each call.
+        downstream: The targets of the services that it calls, by name, for diagnostics; None: it serves none.
 
     Raises:
         SystemExit: the address cannot be served; the message says why.
     """
     identity = ServerIdentity(name, f"{socket.gethostname()}-{secrets.token_hex(3)}", settings.call_cap)
     logs.configure(identity, settings.log_format, settings.log_level)
-    with exporting.recording(identity, settings):
+    memory = SpanMemory()
+    if downstream is not None:
+        open_service = _diagnosed(open_service, identity, memory, downstream)
+    with exporting.recording(identity, settings, memory):
         uvloop.run(_serve(identity, settings, open_service, interceptors))
 
 
@@ -76,6 +96,19 @@ async def _serve(
         await _drain(server, checks, around, settings)
     await channels.close()
     _log.info("stopped")
+
+
+def _diagnosed(
+    open_service: OpenService, identity: ServerIdentity, memory: SpanMemory, downstream: Mapping[str, str]
+) -> OpenService:
+    """The service with DiagnosticsService beside its own."""
+
+    @asynccontextmanager
+    async def open_both(server: grpc.aio.Server) -> AsyncGenerator[Sequence[str]]:
+        async with open_service(server) as services:
+            yield [*services, add_diagnostics(server, identity, memory, downstream)]
+
+    return open_both
 
 
 def _listen(server: grpc.aio.Server, address: str) -> None:

@@ -53,7 +53,8 @@ def main() -> None:
         chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(profiles, services), grpc_server)
         yield [chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name]
 
-    server.run(name="orchestrator", settings=given, open_service=open_service)
+    downstream = {"shield": given.shield, "inference": given.inference}
+    server.run(name="orchestrator", settings=given, open_service=open_service, downstream=downstream)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ import typer
 
 from shieldmesh.cli.chat import chat
 from shieldmesh.cli.demo import demo
+from shieldmesh.cli.doctor import doctor
+from shieldmesh.cli.trace import trace
 from shieldmesh.cli.up import up
 from shieldmesh.cli.version import version
 
-COMMANDS = (up, chat, demo, version)
+COMMANDS = (up, chat, trace, doctor, demo, version)
 """The subcommands, in the order of the help."""
 
 

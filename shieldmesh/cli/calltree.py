@@ -82,6 +82,15 @@ def render(tree: CallTree, console: Console) -> None:
     console.print(table, soft_wrap=False)
 
 
+def bar(start: float, end: float, whole: float, columns: int) -> str:
+    """A piece of a time line of so many columns, which stands for `whole`; what took no time is seen all the same."""
+    if whole <= 0:
+        return ""
+    first = min(columns - 1, round(start / whole * columns))
+    length = max(1, round(end / whole * columns) - first)
+    return " " * first + "━" * length
+
+
 def _generation(admitted: float | None, first: float | None, total: float, usage: Usage) -> list[Phase]:
     phases: list[Phase] = []
     if admitted is not None:
@@ -114,13 +123,5 @@ def _cells(phase: Phase, whole: float, columns: int) -> list[RenderableType]:
     note = Text(phase.note, style="dim")
     if phase.start is None or phase.end is None:
         return [_name(phase), "", "", note]
-    bar = Text(_bar(phase.start, phase.end, whole, columns), style=COLOURS.get(phase.service, "bold"))
-    return [_name(phase), bar, f"{(phase.end - phase.start) * 1000:,.0f} ms", note]
-
-
-def _bar(start: float, end: float, whole: float, columns: int) -> str:
-    if whole <= 0:
-        return ""
-    first = min(columns - 1, round(start / whole * columns))
-    length = max(1, round(end / whole * columns) - first)
-    return " " * first + "━" * length
+    line = Text(bar(phase.start, phase.end, whole, columns), style=COLOURS.get(phase.service, "bold"))
+    return [_name(phase), line, f"{(phase.end - phase.start) * 1000:,.0f} ms", note]

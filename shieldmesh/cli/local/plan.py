@@ -45,7 +45,8 @@ def plan_mesh(
             orchestrator,
             log | {"SHIELD": shield, "INFERENCE": inference, "PROFILES": str(profiles)},
         ),
-        _service("gateway", "gateway", listen, log | {"ORCHESTRATOR": orchestrator}),
+        # Who can reach a mesh on one machine is who started it: it may be looked into.
+        _service("gateway", "gateway", listen, log | {"ORCHESTRATOR": orchestrator, "DIAGNOSTICS": "true"}),
     )
 
 
