@@ -13,7 +13,8 @@ from typing import Final, TypeVar, cast
 import grpc
 
 from shieldmesh import errors
-from shieldmesh.errors import Hop, MeshError
+from shieldmesh.errors import Hop, MeshError, UnavailableError
+from shieldmesh.interceptors.client import at_once
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -55,40 +56,72 @@ async def bidi(
     Raises:
         MeshError: the call failed.
     """
-    with _typed_errors(rpc):
+    ending = _Ending()
+    with _typed_errors(rpc, ending):
         call = rpc(timeout=timeout)
+        call.add_done_callback(ending.note)
         try:
             yield call
         finally:
             call.cancel()
 
 
+class _Ending:
+    """How a call that is written to really ended.
+
+    A write to a call that its server has ended fails, and grpc.aio puts this failure in the place of the status that
+    the server sent. What the status was is known only to who looked when it came.
+    """
+
+    def __init__(self) -> None:
+        self.error: grpc.aio.AioRpcError | None = None
+
+    def note(self, call: grpc.aio.Call) -> None:
+        """Looks at the status of a call that is done."""
+        code, details = at_once(call.code()), at_once(call.details())
+        if code not in {None, grpc.StatusCode.OK} and details != _WRITE_FAILED:
+            initial, trailing = grpc.aio.Metadata(), at_once(call.trailing_metadata())
+            self.error = grpc.aio.AioRpcError(code, initial, trailing or initial, details)
+
+    def of(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+        """What `error` should have been."""
+        return self.error if self.error is not None and error.details() == _WRITE_FAILED else error
+
+
+_WRITE_FAILED: Final = "Internal error from Core"
+
+
 @contextmanager
-def _typed_errors(rpc: object) -> Generator[None]:
+def _typed_errors(rpc: object, ending: _Ending | None = None) -> Generator[None]:
+    ending = ending or _Ending()
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise _typed(rpc, error) from None
+        raise _typed(rpc, ending.of(error)) from None
     except BaseExceptionGroup as group:
         # Tasks that share the call fail in a group, with whatever else went wrong beside them.
-        raise _typed_group(rpc, group) from None
+        raise _typed_group(rpc, group, ending) from None
 
 
 def _typed(rpc: object, error: grpc.aio.AioRpcError) -> MeshError:
     typed = errors.from_rpc_error(error)
+    if error.details() == _WRITE_FAILED:
+        typed = UnavailableError("a service ended the call while it was written to")
     if not typed.hops:
         # No service of this mesh answered: the path ends at the one that was called.
         typed.seen_by(_callee(rpc, typed.reason))
     return typed
 
 
-def _typed_group(rpc: object, group: BaseExceptionGroup[BaseException]) -> BaseExceptionGroup[BaseException]:
+def _typed_group(
+    rpc: object, group: BaseExceptionGroup[BaseException], ending: _Ending
+) -> BaseExceptionGroup[BaseException]:
     leaves: list[BaseException] = []
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            leaves.append(_typed_group(rpc, cast("BaseExceptionGroup[BaseException]", error)))
+            leaves.append(_typed_group(rpc, cast("BaseExceptionGroup[BaseException]", error), ending))
         else:
-            leaves.append(_typed(rpc, error) if isinstance(error, grpc.aio.AioRpcError) else error)
+            leaves.append(_typed(rpc, ending.of(error)) if isinstance(error, grpc.aio.AioRpcError) else error)
     return group.derive(leaves)
 
 

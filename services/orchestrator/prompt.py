@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 
 from shieldmesh import profile as profiles
 from shieldmesh import validation
-from shieldmesh.errors import InvalidArgumentError
+from shieldmesh.errors import InternalError, InvalidArgumentError
 from shieldmesh.profile import Profile
 from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, message_pb2, shield_pb2
+
+from .release import Edit, edited
 
 
 class Prompt:
@@ -40,13 +42,22 @@ class Prompt:
         ]
 
     def apply(self, edits: Iterable[shield_pb2.Edit]) -> None:
-        """Replaces what the shields redact."""
-        texts = list(self.texts())
-        # From the end, so that the offsets of the edits before stay true.
-        for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
-            text = texts[edit.text_index]
-            texts[edit.text_index] = text[: edit.start] + edit.replacement + text[edit.end :]
-            self._write(edit.text_index, texts[edit.text_index])
+        """Replaces what the shields redact.
+
+        Raises:
+            InternalError: an edit fits no text; with part of them applied, text that is to be redacted could stay.
+        """
+        texts = self.texts()
+        by_text: dict[int, list[Edit]] = {}
+        for edit in sorted(edits, key=lambda edit: edit.start):
+            by_text.setdefault(edit.text_index, []).append(Edit(edit.start, edit.end, edit.replacement))
+        for index, group in by_text.items():
+            if index >= len(texts):
+                raise InternalError(
+                    f"the shield service edited text {index} of {len(texts)}, which does not exist",
+                    reason="SHIELD_BROKEN",
+                )
+            self._write(index, edited(texts[index], group))
 
     def opening(self) -> inference_pb2.GenerateOpen:
         """What the inference service is asked."""

@@ -102,5 +102,16 @@ class Lane:
         return tokens
 
 
+def edited(text: str, edits: Iterable[Edit]) -> str:
+    """A whole text with its edits applied, which are by start and without overlaps.
+
+    Raises:
+        InternalError: they are not, or lie outside the text.
+    """
+    lane = Lane()
+    lane.add(text, 0, 0.0)
+    return lane.clear(len(text), edits, 0.0).text
+
+
 def _broken(what: str) -> InternalError:
     return InternalError(f"the shield service sent {what}; nothing more is released", reason="SHIELD_BROKEN")

@@ -190,9 +190,9 @@ class Turn:
         opening = shield_pb2.InspectOpen(
             shields=_specs(self._policy.output.shields), direction=policy_pb2.DIRECTION_OUTPUT
         )
-        await guard.write(shield_pb2.InspectStreamRequest(open=opening))
-        # A call that has ended takes nothing more: what it said, `_release` hears.
-        with suppress(asyncio.InvalidStateError):
+        # A call that has ended takes nothing more. Why it ended is heard where it is read: a verdict may wait there.
+        with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            await guard.write(shield_pb2.InspectStreamRequest(open=opening))
             async for text in self._unseen:
                 await guard.write(shield_pb2.InspectStreamRequest(text=text))
             self._all_shown = True

@@ -92,8 +92,8 @@ _GIVEN_UP: Final = frozenset({"Locally cancelled by application!", "Cancelled up
 
 
 def _tell(call: ClientCall, done: grpc.aio.Call) -> None:
-    code = _now(done.code())
-    call.given_up = code is grpc.StatusCode.CANCELLED and _now(done.details()) in _GIVEN_UP
+    code = at_once(done.code())
+    call.given_up = code is grpc.StatusCode.CANCELLED and at_once(done.details()) in _GIVEN_UP
     _tell_all(call, code or grpc.StatusCode.UNKNOWN)
 
 
@@ -102,7 +102,7 @@ def _tell_all(call: ClientCall, code: grpc.StatusCode) -> None:
         tell(code)
 
 
-def _now(coroutine: Coroutine[Any, Any, T]) -> T | None:
+def at_once(coroutine: Coroutine[Any, Any, T]) -> T | None:
     """The result of a coroutine that has no reason to wait, as those of a call that is done."""
     try:
         coroutine.send(None)
