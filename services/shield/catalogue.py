@@ -54,14 +54,19 @@ class Catalogue:
         shield = self._built.get(key)
         if shield is None:
             # Thousands of terms take a while to compile: not on the loop.
-            shield = self._built[key] = await context.run_in_thread(self._build, spec, place)
+            shield = self._built[key] = await context.run_in_thread(self.build, spec, place)
             if len(self._built) > self._capacity:
                 self._built.popitem(last=False)
         if key in self._built:
             self._built.move_to_end(key)
         return shield
 
-    def _build(self, spec: policy_pb2.ShieldSpec, place: str) -> Shield:
+    def build(self, spec: policy_pb2.ShieldSpec, place: str = "shield") -> Shield:
+        """The shield of a specification, built anew; `place` is where that lies in the request.
+
+        Raises:
+            InvalidArgumentError: the specification is wrong; `field` names the place.
+        """
         rules = self._rules(spec, place)
         options = _options(spec, place)
         return MatchShield(rules, tuple(_patterns(options)))
