@@ -1,0 +1,1 @@
+"""The orchestrator, between services that say what they are told."""

@@ -1,0 +1,472 @@
+"""One turn between services that do as they are told: who is asked when, what leaves, and how it ends."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from shieldmesh import calls
+from shieldmesh.errors import (
+    DeadlineExceededError,
+    InternalError,
+    MeshError,
+    NotFoundError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+from shieldmesh.v1 import chat_pb2, generation_pb2, policy_pb2, shield_pb2
+from tests.services.orchestrator.serving import (
+    TIMEOUT,
+    Answers,
+    Asked,
+    Generated,
+    Script,
+    Texts,
+    begun,
+    cleared,
+    clears,
+    collect,
+    ended,
+    guards,
+    message,
+    opened,
+    profile,
+    run,
+    said,
+    says,
+    serving,
+    text_of,
+    until_cancelled,
+)
+
+BLOCK = policy_pb2.Verdict(shield="pii", action=policy_pb2.ACTION_BLOCK)
+
+
+async def test_a_turn_from_started_to_finished(tmp_path: Path) -> None:
+    """The client gets who answers, the text, and the account of it: tokens, characters, phases."""
+    policy = profile(input=guards("flag"), output=guards())
+    async with serving(Script(generate=says("Hel", "lo")), tmp_path, policy) as stub:
+        first, *_, last = events = await run(stub)
+    assert (first.started.profile, first.started.profile_version, first.started.model) == (
+        "test",
+        policy.version,
+        "scripted",
+    )
+    assert text_of(events) == "Hello"
+    finished = last.finished
+    assert finished.reason == generation_pb2.FINISH_REASON_STOP
+    assert finished.usage == generation_pb2.Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
+    receipt = finished.receipt
+    assert (receipt.generated_characters, receipt.released_characters, receipt.withheld_characters) == (5, 5, 0)
+    assert (list(receipt.input_shields), list(receipt.output_shields)) == (["pii"], ["pii"])
+    assert sum(event.delta.token_count for event in events) == 2
+    assert {name.name for name, _ in finished.timings.ListFields()} == {
+        "input_cleared",
+        "admitted",
+        "first_token",
+        "first_release",
+        "total",
+    }
+
+
+async def test_without_shields_text_passes(tmp_path: Path) -> None:
+    """A profile without shields asks the shield service nothing."""
+
+    async def inspect(request: shield_pb2.InspectRequest) -> shield_pb2.InspectResponse:
+        raise AssertionError(request)
+
+    async with serving(Script(inspect=inspect, generate=says("a", "b")), tmp_path, profile()) as stub:
+        events = await run(stub)
+    assert text_of(events) == "ab"
+
+
+async def test_an_unknown_profile(tmp_path: Path) -> None:
+    """It is refused with those there are."""
+    async with serving(Script(), tmp_path, profile("one"), profile("two")) as stub:
+        with pytest.raises(NotFoundError) as failure:
+            await run(stub, profile="three")
+    assert (failure.value.field, failure.value.reason) == ("profile", "PROFILE_NOT_FOUND")
+    assert "one, two" in failure.value.message
+
+
+@pytest.mark.parametrize("output", [{}, guards()], ids=["unguarded output", "guarded output"])
+async def test_parallel_input_shields_hold_the_answer_until_they_spoke(
+    tmp_path: Path, output: dict[str, object]
+) -> None:
+    """The model writes beside the input shields; when they block, none of it leaves, and the engine's account does."""
+    written = asyncio.Event()
+
+    async def inspect(request: shield_pb2.InspectRequest) -> shield_pb2.InspectResponse:
+        assert list(request.texts) == ["my secret"]
+        await written.wait()
+        return shield_pb2.InspectResponse(verdicts=[BLOCK])
+
+    async def generate(requests: Asked) -> Generated:
+        await anext(requests)
+        yield begun()
+        yield said("answer")
+        written.set()
+        async for request in requests:
+            assert request.HasField("stop")
+            yield ended(7, "FINISH_REASON_CANCELLED")
+            return
+
+    script = Script(inspect=inspect, generate=generate)
+    async with serving(script, tmp_path, profile(input=guards("block"), output=output)) as stub:
+        started, verdict, last = await run(stub, "my secret")
+    assert started.HasField("started")
+    assert verdict.verdict == BLOCK
+    assert last.finished.reason == generation_pb2.FINISH_REASON_CONTENT_FILTER
+    assert last.finished.usage.completion_tokens == 7
+    receipt = last.finished.receipt
+    assert (receipt.released_characters, receipt.withheld_characters) == (0, receipt.generated_characters)
+
+
+async def test_gating_input_shields_come_before_the_model(tmp_path: Path) -> None:
+    """In gate mode the model is asked after the shields have spoken, and sees what they made of the text."""
+    steps: list[str] = []
+
+    async def inspect(request: shield_pb2.InspectRequest) -> shield_pb2.InspectResponse:
+        del request
+        await asyncio.sleep(0.05)  # long enough for a model that does not wait to be first
+        steps.append("inspected")
+        edit = shield_pb2.Edit(text_index=0, start=5, end=8, replacement="[NAME]")
+        return shield_pb2.InspectResponse(edits=[edit])
+
+    async def generate(requests: Asked) -> Generated:
+        opening = (await anext(requests)).open
+        steps.append(opening.messages[0].parts[0].text)
+        yield begun()
+        yield ended(0)
+
+    script = Script(inspect=inspect, generate=generate)
+    async with serving(script, tmp_path, profile(input={"mode": "gate", **guards()})) as stub:
+        await run(stub, "I am Ann.")
+    assert steps == ["inspected", "I am [NAME]."]
+
+
+async def test_a_gate_that_blocks_asks_no_model(tmp_path: Path) -> None:
+    """The turn ends with CONTENT_FILTER, and costs no token."""
+
+    async def inspect(request: shield_pb2.InspectRequest) -> shield_pb2.InspectResponse:
+        del request
+        return shield_pb2.InspectResponse(verdicts=[BLOCK])
+
+    async def generate(requests: Asked) -> Generated:
+        yield said((await anext(requests)).open.model)
+        raise AssertionError
+
+    script = Script(inspect=inspect, generate=generate)
+    async with serving(script, tmp_path, profile(input={"mode": "gate", **guards("block")})) as stub:
+        *_, verdict, last = await run(stub)
+    assert verdict.verdict == BLOCK
+    assert last.finished.reason == generation_pb2.FINISH_REASON_CONTENT_FILTER
+    assert last.finished.usage == generation_pb2.Usage()
+
+
+async def test_a_block_of_the_output_ends_the_turn(tmp_path: Path) -> None:
+    """What was cleared before leaves, then the verdict and the end; the engine is told to stop and its account kept."""
+
+    async def inspect_stream(requests: Texts) -> Answers:
+        await anext(requests)
+        yield opened()
+        await anext(requests)
+        yield cleared(5, seen=14, verdicts=[BLOCK])
+
+    async def generate(requests: Asked) -> Generated:
+        await anext(requests)
+        yield begun()
+        yield said("good, and bad.")
+        async for request in requests:
+            assert request.HasField("stop")
+            yield said("more")
+            yield ended(9, "FINISH_REASON_CANCELLED")
+            return
+
+    script = Script(inspect_stream=inspect_stream, generate=generate)
+    async with serving(script, tmp_path, profile(output=guards("block"))) as stub:
+        _, delta, verdict, last = await run(stub)
+    assert delta.delta.text == "good,"
+    assert verdict.verdict == BLOCK
+    finished = last.finished
+    assert finished.reason == generation_pb2.FINISH_REASON_CONTENT_FILTER
+    assert finished.usage.completion_tokens == 9
+    assert (finished.receipt.released_characters, finished.receipt.withheld_characters) == (5, 13)
+
+
+async def test_output_is_blocked_while_the_input_is_still_inspected(tmp_path: Path) -> None:
+    """The shields' stream can end before anybody reads it: its verdict still ends the turn, and not a failed write."""
+    over, wrote_on = asyncio.Event(), asyncio.Event()
+
+    async def inspect(request: shield_pb2.InspectRequest) -> shield_pb2.InspectResponse:
+        del request
+        await wrote_on.wait()
+        return shield_pb2.InspectResponse()
+
+    async def inspect_stream(requests: Texts) -> Answers:
+        await anext(requests)
+        yield opened()
+        await anext(requests)
+        yield cleared(0, seen=3, verdicts=[BLOCK])
+        over.set()
+
+    async def generate(requests: Asked) -> Generated:
+        await anext(requests)
+        yield begun()
+        yield said("bad")
+        await over.wait()
+        for _ in range(20):
+            yield said("more")
+            await asyncio.sleep(0.005)  # each in a message of its own, some after the end has arrived
+        wrote_on.set()
+        yield ended(21)
+
+    script = Script(inspect=inspect, inspect_stream=inspect_stream, generate=generate)
+    async with serving(script, tmp_path, profile(input=guards("flag"), output=guards("block"))) as stub:
+        events = await run(stub)
+    assert text_of(events) == ""
+    assert events[-1].finished.reason == generation_pb2.FINISH_REASON_CONTENT_FILTER
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["with text held", "with more text to come"])
+async def test_shields_that_end_early_fail_the_turn(tmp_path: Path, held: bool) -> None:
+    """A shield stream that ends well without having seen and cleared everything is an error; the rest stays."""
+
+    async def inspect_stream(requests: Texts) -> Answers:
+        await anext(requests)
+        yield opened()
+        await anext(requests)
+        yield cleared(3 if held else 8, seen=8)
+
+    async def generate(requests: Asked) -> Generated:
+        await anext(requests)
+        yield begun()
+        yield said("the text")
+        async for _ in requests:
+            return
+
+    events: list[chat_pb2.ChatEvent] = []
+    script = Script(inspect_stream=inspect_stream, generate=generate)
+    async with serving(script, tmp_path, profile(output=guards())) as stub:
+        with pytest.raises(InternalError) as failure:
+            await collect(stub, events)
+    assert failure.value.reason == "SHIELD_BROKEN"
+    assert [hop.service for hop in failure.value.hops] == ["orchestrator"]
+    assert text_of(events) == ("the" if held else "the text")
+
+
+async def test_a_watermark_beyond_the_text_leaks_nothing(tmp_path: Path) -> None:
+    """A shield service that clears what it was never shown is broken: nothing more leaves."""
+
+    async def inspect_stream(requests: Texts) -> Answers:
+        await anext(requests)
+        yield opened()
+        async for _ in requests:
+            yield cleared(1_000)
+
+    events: list[chat_pb2.ChatEvent] = []
+    script = Script(inspect_stream=inspect_stream, generate=says("private"))
+    async with serving(script, tmp_path, profile(output=guards())) as stub:
+        with pytest.raises(InternalError) as failure:
+            await collect(stub, events)
+    assert failure.value.reason == "SHIELD_BROKEN"
+    assert text_of(events) == ""
+
+
+@pytest.mark.parametrize("way", ["input", "output"])
+async def test_a_shield_service_that_fails_fails_the_turn(tmp_path: Path, way: str) -> None:
+    """Its error reaches the client with the path to it, and no text does."""
+
+    async def inspect(request: shield_pb2.InspectRequest) -> shield_pb2.InspectResponse:
+        raise UnavailableError("the detector is away", field=str(len(request.texts)))
+
+    async def inspect_stream(requests: Texts) -> Answers:
+        await anext(requests)
+        yield opened()
+        await anext(requests)
+        raise UnavailableError("the detector is away", field="1")
+
+    events: list[chat_pb2.ChatEvent] = []
+    script = Script(inspect=inspect, inspect_stream=inspect_stream, generate=says(*["word "] * 20))
+    async with serving(script, tmp_path, profile(**{way: guards("block")})) as stub:
+        with pytest.raises(UnavailableError, match="the detector is away") as failure:
+            await collect(stub, events)
+    assert [hop.service for hop in failure.value.hops] == ["orchestrator", "shield"]
+    assert failure.value.field == "1"
+    assert text_of(events) == ""
+
+
+@pytest.mark.parametrize("output", [{}, guards()], ids=["unguarded output", "guarded output"])
+async def test_a_model_that_fails_midway_fails_the_turn(tmp_path: Path, output: dict[str, object]) -> None:
+    """The text before is at the client already; then comes the typed error with the path to the engine."""
+    arrived = asyncio.Event()
+
+    async def generate(requests: Asked) -> Generated:
+        await anext(requests)
+        yield begun()
+        yield said("half an ")
+        await arrived.wait()
+        raise ResourceExhaustedError("the engine is out of memory", retry_after=2.0)
+
+    async with serving(Script(generate=generate), tmp_path, profile(output=output)) as stub:
+        request = chat_pb2.ChatRequest(profile="test", messages=[message("hi")])
+        with pytest.raises(ResourceExhaustedError) as failure:  # noqa: PT012  # reading on is what fails
+            async with calls.stream(stub.Chat, request, timeout=TIMEOUT) as stream:
+                async for event in stream:
+                    if event.delta.text == "half an ":
+                        arrived.set()
+    assert [hop.service for hop in failure.value.hops] == ["orchestrator", "inference"]
+    assert failure.value.retry_after == 2.0
+
+
+async def test_a_turn_has_a_time_limit(tmp_path: Path) -> None:
+    """A turn that takes longer than its profile allows fails with a typed error, and its generation is over."""
+    ends = asyncio.Event()
+
+    async def generate(requests: Asked) -> Generated:
+        await anext(requests)
+        yield begun()
+        await until_cancelled(ends)
+
+    async with serving(Script(generate=generate), tmp_path, profile(limits={"duration": 0.1})) as stub:
+        with pytest.raises(DeadlineExceededError) as failure:
+            await run(stub)
+        await asyncio.wait_for(ends.wait(), TIMEOUT)
+    assert failure.value.reason == "TURN_TOO_LONG"
+
+
+async def test_reasoning_and_tool_calls_are_guarded_too(tmp_path: Path) -> None:
+    """Every text of the model passes the shields in a lane of its own, and comes out as what it was."""
+    shown: dict[int, str] = {}
+
+    async def inspect_stream(requests: Texts) -> Answers:
+        async for answer in clears(watched(requests)):
+            yield answer
+
+    async def watched(requests: Texts) -> Texts:
+        async for request in requests:
+            shown[request.text.lane] = shown.get(request.text.lane, "") + request.text.text
+            yield request
+
+    arguments = ('{"city": ', '"Bern"}')
+    calling = [
+        generation_pb2.ToolCallDelta(index=0, id="c1", name="weather", arguments=arguments[0]),
+        generation_pb2.ToolCallDelta(index=0, arguments=arguments[1]),
+    ]
+    deltas = [
+        generation_pb2.Delta(reasoning="They ask for weather.", token_count=4),
+        *(generation_pb2.Delta(tool_call=call, token_count=1) for call in calling),
+        generation_pb2.Delta(text="One moment.", token_count=2),
+    ]
+    script = Script(inspect_stream=inspect_stream, generate=says(*deltas))
+    async with serving(script, tmp_path, profile(output=guards())) as stub:
+        events = await run(stub)
+    assert shown == {0: "They ask for weather.", 1: "".join(arguments), 2: "One moment."}
+    out = [event.delta for event in events]
+    assert "".join(delta.reasoning for delta in out) == "They ask for weather."
+    assert "".join(delta.tool_call.arguments for delta in out) == "".join(arguments)
+    assert [(delta.tool_call.id, delta.tool_call.name) for delta in out if delta.tool_call.id] == [("c1", "weather")]
+    assert text_of(events) == "One moment."
+
+
+async def test_a_client_that_cancels_ends_both_streams(tmp_path: Path) -> None:
+    """Cancelling the call ends the shields' stream and the generation."""
+    shields_end, model_ends = asyncio.Event(), asyncio.Event()
+
+    async def inspect_stream(requests: Texts) -> Answers:
+        try:
+            async for answer in clears(requests):
+                yield answer
+        finally:
+            shields_end.set()
+
+    async def generate(requests: Asked) -> Generated:
+        await anext(requests)
+        yield begun()
+        yield said("word")
+        await until_cancelled(model_ends)
+
+    script = Script(inspect_stream=inspect_stream, generate=generate)
+    async with serving(script, tmp_path, profile(output=guards())) as stub:
+        request = chat_pb2.ChatRequest(profile="test", messages=[message("hi")])
+        async with calls.stream(stub.Chat, request, timeout=TIMEOUT) as stream:
+            async for event in stream:
+                if event.HasField("delta"):
+                    break
+        await asyncio.wait_for(asyncio.gather(shields_end.wait(), model_ends.wait()), TIMEOUT)
+
+
+async def test_a_reader_that_stalls_stops_the_model_and_may_leave(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is read from the model while the client does not read; leaving in that state is no failure of anyone."""
+    written, ends = [0], asyncio.Event()
+
+    async def generate(requests: Asked) -> Generated:
+        await anext(requests)
+        try:
+            yield begun()
+            while True:
+                yield said("x" * 10_000)
+                written[0] += 10_000
+        finally:
+            ends.set()
+
+    with caplog.at_level(logging.WARNING):
+        async with serving(Script(generate=generate), tmp_path, profile(output=guards())) as stub:
+            request = chat_pb2.ChatRequest(profile="test", messages=[message("hi")])
+            async with calls.stream(stub.Chat, request, timeout=TIMEOUT) as stream:
+                assert isinstance(await stream.read(), chat_pb2.ChatEvent)
+                await until_still(written)
+            await asyncio.wait_for(ends.wait(), TIMEOUT)
+    assert not caplog.records
+
+
+async def test_a_slow_reader_gets_everything(tmp_path: Path) -> None:
+    """With room for a few characters only, a long answer still arrives in full and in order."""
+    words = [f"{number} " for number in range(500)]
+    async with serving(Script(generate=says(*words)), tmp_path, profile(output=guards()), window=3) as stub:
+        events = await run(stub)
+    assert text_of(events) == "".join(words)
+    assert sum(event.delta.token_count for event in events) == 500
+
+
+async def test_concurrent_turns_keep_apart(tmp_path: Path) -> None:
+    """Turns on the same services get each their own text and verdicts."""
+
+    async def generate(requests: Asked) -> Generated:
+        text = (await anext(requests)).open.messages[-1].parts[0].text
+        yield begun()
+        for word in text.split():
+            yield said(word + " ")
+            await asyncio.sleep(0)
+        yield ended(len(text.split()))
+
+    texts = [" ".join([f"turn{number}"] * 20) + " " for number in range(24)]
+    async with serving(Script(generate=generate), tmp_path, profile(output=guards())) as stub:
+        turns = await asyncio.gather(*(run(stub, text) for text in texts))
+    assert [text_of(events) for events in turns] == texts
+
+
+async def test_a_defect_says_nothing_of_what_it_met(tmp_path: Path) -> None:
+    """An exception in a service reaches the client as INTERNAL, without its text."""
+
+    async def generate(requests: Asked) -> Generated:
+        yield said((await anext(requests)).open.model)
+        raise ValueError("what the user said")
+
+    async with serving(Script(generate=generate), tmp_path, profile()) as stub:
+        with pytest.raises(MeshError) as failure:
+            await run(stub)
+    assert type(failure.value) is InternalError
+    assert "what the user said" not in repr(failure.value) + str(failure.value)
+
+
+async def until_still(counter: list[int]) -> None:
+    """Returns when the count has stopped."""
+    async with asyncio.timeout(TIMEOUT):
+        last = -1
+        while last != counter[0]:
+            last = counter[0]
+            await asyncio.sleep(0.2)
