@@ -7,7 +7,7 @@ import grpc
 from pydantic_settings import SettingsConfigDict
 
 from shieldmesh import channels, server, settings
-from shieldmesh.interceptors import EDGE, TRUSTING_EDGE
+from shieldmesh.interceptors import edge
 from shieldmesh.settings import ServiceSettings
 
 from .proxy import add_chat_proxy
@@ -24,6 +24,8 @@ class GatewaySettings(ServiceSettings):
     trust_trace: bool = False
     """Continue the traces of callers, whether they are recorded included; otherwise a turn's trace begins here, and is
     linked to the caller's."""
+    session_values: tuple[str, ...] = ()
+    """The session values that callers may set (baggage entries `sm.NAME`), as a JSON list of names."""
     diagnostics: bool = False
     """Serve DiagnosticsService: whoever can call the gateway may then look at the spans of every tenant's turns."""
 
@@ -40,7 +42,7 @@ def main() -> None:
         name="gateway",
         settings=given,
         open_service=open_service,
-        interceptors=TRUSTING_EDGE if given.trust_trace else EDGE,
+        interceptors=edge(trust_trace=given.trust_trace, session_values=given.session_values),
         downstream={"orchestrator": given.orchestrator} if given.diagnostics else None,
     )
 

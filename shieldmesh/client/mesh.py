@@ -1,6 +1,6 @@
 """The client of a mesh."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 from weakref import WeakSet
@@ -45,6 +45,7 @@ class Mesh:
         profile: str = "",
         session: str = "",
         sampling: Sampling | None = None,
+        values: Mapping[str, str] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> Turn:
         """One turn, which begins when its first event is asked for.
@@ -54,12 +55,13 @@ class Mesh:
             profile: The policy to use; "" means "default".
             session: The conversation this turn belongs to: 1 to 128 of [A-Za-z0-9._:-]. Without one it is a new one.
             sampling: Overrides of the profile's sampling.
+            values: Session values that the gateway lets callers set; they reach every service of the turn.
             timeout: Seconds the whole turn may take; None leaves it to the gateway.
 
         Raises:
             InvalidArgumentError: a value cannot be sent; `field` names it.
         """
-        call = build_call(prompt, profile=profile, session=session, sampling=sampling, timeout=timeout)
+        call = build_call(prompt, profile=profile, session=session, sampling=sampling, values=values, timeout=timeout)
         return self._turn(Turn(self.target, call))
 
     def run(self, request: chat_pb2.ChatRequest, *, session: str = "", timeout: float | None = DEFAULT_TIMEOUT) -> Turn:

@@ -1,6 +1,6 @@
 """What a client asks of a mesh."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -60,6 +60,7 @@ def build_call(
     profile: str = "",
     session: str = "",
     sampling: Sampling | None = None,
+    values: Mapping[str, str] | None = None,
     timeout: float | None = DEFAULT_TIMEOUT,
 ) -> Call:
     """The call that asks for one turn.
@@ -73,10 +74,12 @@ def build_call(
         messages=[_message(message, index) for index, message in enumerate(conversation)],
         sampling=_sampling(sampling),
     )
-    return wrap_call(request, session=session, timeout=timeout)
+    return wrap_call(request, session=session, values=values, timeout=timeout)
 
 
-def wrap_call(request: chat_pb2.ChatRequest, *, session: str, timeout: float | None) -> Call:
+def wrap_call(
+    request: chat_pb2.ChatRequest, *, session: str, values: Mapping[str, str] | None = None, timeout: float | None
+) -> Call:
     """The call that sends a ready request.
 
     Raises:
@@ -89,7 +92,11 @@ def wrap_call(request: chat_pb2.ChatRequest, *, session: str, timeout: float | N
     if timeout is not None and not timeout > 0:
         raise InvalidArgumentError("the timeout must be more than 0 seconds", field="timeout")
     identity = context.current()
-    return Call(request, replace(identity, session_id=session) if session else identity, timeout)
+    if session:
+        identity = replace(identity, session_id=session)
+    if values:
+        identity = replace(identity, values={**identity.values, **values})
+    return Call(request, identity, timeout)
 
 
 _ROLES: Final = {

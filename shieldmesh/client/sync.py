@@ -4,7 +4,7 @@ It stands on gRPC's own blocking calls instead of a loop in a hidden thread: tho
 any thread, are cancelled when they are dropped, and leave nothing that could hold up the interpreter's exit.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self, cast
 
@@ -56,6 +56,7 @@ class SyncMesh:
         profile: str = "",
         session: str = "",
         sampling: Sampling | None = None,
+        values: Mapping[str, str] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> "SyncTurn":
         """One turn, which begins when its first event is asked for; arguments as for `Mesh.chat`.
@@ -63,7 +64,7 @@ class SyncMesh:
         Raises:
             InvalidArgumentError: a value cannot be sent; `field` names it.
         """
-        call = build_call(prompt, profile=profile, session=session, sampling=sampling, timeout=timeout)
+        call = build_call(prompt, profile=profile, session=session, sampling=sampling, values=values, timeout=timeout)
         return SyncTurn(self._channel, self.target, call)
 
     def run(

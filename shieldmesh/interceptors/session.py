@@ -1,6 +1,6 @@
 """The session's identity on the wire: a few plainly named metadata entries, ids and small values only."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Final
@@ -11,7 +11,7 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from shieldmesh import context
 from shieldmesh.context import ID_PATTERN, RequestContext, new_id
 from shieldmesh.errors import InvalidArgumentError
-from shieldmesh.interceptors.call import ClientCall, Metadata, ServerCall
+from shieldmesh.interceptors.call import ClientCall, Metadata, ServerCall, ServerInterceptor
 from shieldmesh.telemetry import Name
 
 SESSION: Final = "x-session-id"
@@ -42,13 +42,24 @@ async def serve(call: ServerCall) -> AsyncGenerator[None]:
         yield
 
 
-@asynccontextmanager
-async def serve_edge(call: ServerCall) -> AsyncGenerator[None]:
-    """Mints the identity of a call from outside. Of all that the caller sent only its session id is taken, checked."""
-    minted = RequestContext(session_id=_id(call.metadata, SESSION) or new_id(), request_id=new_id())
-    with context.use(minted):
-        _describe(minted)
-        yield
+def serve_edge(allowed: Collection[str] = ()) -> ServerInterceptor:
+    """Mints the identity of calls from outside.
+
+    Of all that a caller sends, its session id is taken, checked, and the session values whose names are `allowed`.
+    """
+
+    @asynccontextmanager
+    async def serve_outside(call: ServerCall) -> AsyncGenerator[None]:
+        minted = RequestContext(
+            session_id=_id(call.metadata, SESSION) or new_id(),
+            request_id=new_id(),
+            values=_allowed(_values(call.metadata), allowed),
+        )
+        with context.use(minted):
+            _describe(minted)
+            yield
+
+    return serve_outside
 
 
 def send(call: ClientCall) -> None:
@@ -93,6 +104,17 @@ def _values(metadata: Metadata) -> MappingProxyType[str, str]:
     return MappingProxyType(
         {key.removeprefix(VALUE_PREFIX): str(value) for key, value in bags.items() if key.startswith(VALUE_PREFIX)}
     )
+
+
+def _allowed(values: MappingProxyType[str, str], allowed: Collection[str]) -> MappingProxyType[str, str]:
+    for name in values:
+        if name not in allowed:
+            expected = f"only {', '.join(sorted(allowed))}" if allowed else "none"
+            raise InvalidArgumentError(
+                f"the baggage holds a session value that may not be set here ({expected} may): leave it out",
+                field="metadata.baggage",
+            )
+    return values
 
 
 def _describe(identity: RequestContext) -> None:
