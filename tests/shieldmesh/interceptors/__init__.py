@@ -1,0 +1,1 @@
+"""Interceptors on both sides of real calls."""
