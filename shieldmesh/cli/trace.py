@@ -67,5 +67,5 @@ def _span(span: Span) -> dict[str, object]:
         "start": span.start.ToJsonString(),
         "duration": errors.seconds(span.duration),
         "failed": span.failed,
-        "attributes": dict(span.attributes),
+        "attributes": dict(sorted(span.attributes.items())),
     }

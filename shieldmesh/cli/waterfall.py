@@ -29,16 +29,14 @@ def render(tree: Waterfall, console: Console) -> None:
     table.add_column(no_wrap=True, min_width=max((cell_len(_name(row).plain) for row in tree.rows), default=0))
     table.add_column(no_wrap=True, min_width=columns)
     for _ in ("at", "took"):
-        table.add_column(no_wrap=True, min_width=len("99,999 ms"), justify="right")
+        table.add_column(no_wrap=True, min_width=len("99,999"), justify="right")
     table.add_column(overflow="fold")
-    table.add_row("", "", Text("at", style="dim"), Text("took", style="dim"), "")
+    table.add_row("", "", Text("at ms", style="dim"), Text("took ms", style="dim"), "")
     for row in tree.rows:
         table.add_row(*_cells(row, whole, columns))
     console.print(table, soft_wrap=False)
     if not tree.whole:
-        console.print(
-            Text("the turn still runs, or a part of it is forgotten: there is more than this", style="yellow")
-        )
+        console.print(Text("this is not all: the turn still runs, or a service forgot its part", style="yellow"))
 
 
 def _name(row: Row) -> Text:
@@ -64,4 +62,4 @@ def _colour(row: Row) -> str:
 def _milliseconds(seconds: float) -> str:
     """Short times to a tenth: a queue or a shield often takes less than a millisecond."""
     value = seconds * 1000
-    return f"{value:,.1f} ms" if value < 100 else f"{value:,.0f} ms"
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"

@@ -49,6 +49,12 @@ class SpanMemory(SpanProcessor):
         self._traces: OrderedDict[int, _Trace] = OrderedDict()
         self._by_turn: dict[str, int] = {}
 
+    @property
+    def turns(self) -> frozenset[str]:
+        """The ids of the turns that are remembered."""
+        with self._lock:
+            return frozenset(self._by_turn)
+
     def on_end(self, span: ReadableSpan) -> None:
         """See `SpanProcessor`."""
         context = span.context

@@ -25,7 +25,7 @@ def explained(target: str) -> Generator[None]:
     except UnimplementedError as error:
         raise UnimplementedError(
             f"the mesh at {target} serves no diagnostics: set SHIELDMESH_GATEWAY_DIAGNOSTICS=true for its gateway, as "
-            "`shieldmesh up` does",
+            "`shieldmesh up` does where only this machine can reach it",
             reason="DIAGNOSTICS_OFF",
         ) from error
     except MeshError as error:

@@ -1,6 +1,7 @@
 """Addresses to listen on, looked at before anything is started."""
 
 import errno
+import ipaddress
 import os
 import socket
 from contextlib import closing
@@ -44,6 +45,17 @@ def reach(listen: str) -> str:
     """Where a client on this machine reaches a server that listens there."""
     host, _, port = listen.rpartition(":")
     return f"{_ANY[host]}:{port}" if host in _ANY else listen
+
+
+def is_private(listen: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
+    host = listen.rpartition(":")[0].strip("[]")
+    if listen.startswith("unix:") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_socket_path(path: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shieldmesh.cli.local.address import check_socket_path, reach
+from shieldmesh.cli.local.address import check_socket_path, is_private, reach
 
 STOP_ORDER: Final = (("gateway",), ("orchestrator",), ("shield", "inference"))
 """Callers before those they call, so that running turns can end well."""
@@ -36,6 +36,8 @@ def plan_mesh(
     shield, inference, orchestrator = (f"unix:{sockets / name}.sock" for name in names)
     check_socket_path(orchestrator.removeprefix("unix:"))
     log = {"LOG_FORMAT": log_format}
+    # Whoever can call the gateway could look at everybody's turns: others than this machine's users must not.
+    diagnostics = {"DIAGNOSTICS": "true"} if is_private(listen) else {}
     return (
         _service("shield", "services.shield", shield, log),
         _service("inference", "services.inference", inference, log | ({"MODELS": str(models)} if models else {})),
@@ -45,8 +47,7 @@ def plan_mesh(
             orchestrator,
             log | {"SHIELD": shield, "INFERENCE": inference, "PROFILES": str(profiles)},
         ),
-        # Who can reach a mesh on one machine is who started it: it may be looked into.
-        _service("gateway", "gateway", listen, log | {"ORCHESTRATOR": orchestrator, "DIAGNOSTICS": "true"}),
+        _service("gateway", "gateway", listen, log | {"ORCHESTRATOR": orchestrator} | diagnostics),
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shieldmesh.cli.local.address import AddressError, claim, reach
+from shieldmesh.cli.local.address import AddressError, claim, is_private, reach
 
 
 def test_a_free_port_is_found() -> None:
@@ -46,3 +46,22 @@ def test_a_server_on_all_addresses_is_reached_on_loopback() -> None:
     assert reach("0.0.0.0:7") == "127.0.0.1:7"
     assert reach("[::]:7") == "[::1]:7"
     assert reach("unix:/s") == "unix:/s"
+
+
+@pytest.mark.parametrize(
+    ("listen", "private"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.8.8.8:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("unix:/s", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("10.0.0.1:1", False),
+        ("example.test:1", False),
+    ],
+)
+def test_what_only_this_machine_can_reach(listen: str, *, private: bool) -> None:
+    """Loopback and sockets, by number or name; a name that is not known to be one is not."""
+    assert is_private(listen) is private

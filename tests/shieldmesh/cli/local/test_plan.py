@@ -25,6 +25,15 @@ def test_each_service_is_told_where_the_others_are() -> None:
     assert services["inference"].environment["SHIELDMESH_INFERENCE_MODELS"] == "/m.yaml"
 
 
+@pytest.mark.parametrize(
+    ("listen", "served"), [("127.0.0.1:7", True), ("unix:/run/g.sock", True), ("0.0.0.0:7", False)]
+)
+def test_a_mesh_for_this_machine_alone_serves_diagnostics(listen: str, *, served: bool) -> None:
+    """Where others can reach the gateway, only its own setting turns them on."""
+    gateway = plan_mesh(Path("/run/m"), listen, profiles=Path("/p"))[-1]
+    assert ("SHIELDMESH_GATEWAY_DIAGNOSTICS" in gateway.environment) is served
+
+
 def test_every_service_is_stopped() -> None:
     """The order of stopping names each service once."""
     names = [name for together in STOP_ORDER for name in together]
