@@ -4,7 +4,9 @@ Over OTLP when OpenTelemetry's environment variables say so, and to Prometheus w
 """
 
 import os
-from collections.abc import Generator, Iterable, Sequence
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -21,13 +23,14 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from prometheus_client import CollectorRegistry, start_http_server
 
+from shieldmesh import __version__
 from shieldmesh.interceptors.call import ServerIdentity
 from shieldmesh.settings import ServiceSettings, split_address
 
 _ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
-_FLUSH_MILLISECONDS: Final = 3_000
-"""What the last export may take when the process ends and nobody listens at the endpoint."""
+FLUSH_SECONDS: Final = 3.0
+"""What the last exports may take when the process ends: nobody may be listening at the endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,12 @@ def providing(
             caller is recorded as the caller decided.
     """
     resource = Resource.create(
-        {"service.namespace": "shieldmesh", "service.name": server.service, "service.instance.id": server.instance}
+        {
+            "service.namespace": "shieldmesh",
+            "service.name": server.service,
+            "service.instance.id": server.instance,
+            "service.version": __version__,
+        }
     )
     tracers = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(trace_ratio)), resource=resource, shutdown_on_exit=False
@@ -97,8 +105,7 @@ def providing(
     try:
         yield Providers(tracers, meters)
     finally:
-        tracers.shutdown()
-        meters.shutdown(_FLUSH_MILLISECONDS)
+        _within_flush_seconds(tracers.shutdown, meters.shutdown)
 
 
 def otlp_processors() -> list[SpanProcessor]:
@@ -143,6 +150,16 @@ def prometheus(listen: str) -> Generator[list[MetricReader]]:
         web.shutdown()
         web.server_close()
         thread.join()
+
+
+def _within_flush_seconds(*shutdowns: Callable[[], None]) -> None:
+    # The exporters go on trying for longer than anybody wants to wait for the end of a process.
+    threads = [threading.Thread(target=shutdown, daemon=True) for shutdown in shutdowns]
+    deadline = time.monotonic() + FLUSH_SECONDS
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _wanted(signal: str) -> bool:

@@ -65,6 +65,9 @@ class Name:
     """flag, redact or block; on a span the strictest one."""
     FINDINGS: Final = "shieldmesh.findings"
 
+    QUEUED_AT: Final = "shieldmesh.model"
+    """The model that a request waits for; not `gen_ai.request.model`, by which backends know calls of models."""
+
     OPERATION: Final = "gen_ai.operation.name"
     MODEL: Final = "gen_ai.request.model"
     BACKEND: Final = "gen_ai.provider.name"

@@ -43,7 +43,7 @@ class Admission:
             ResourceExhaustedError: all places and the whole queue are taken.
         """
         asked = time.monotonic()
-        with telemetry.span(SpanName.QUEUE, {Name.MODEL: self._model}):
+        with telemetry.span(SpanName.QUEUE, {Name.QUEUED_AT: self._model}):
             await self._enter()
         admitted = time.monotonic()
         try:
