@@ -1,0 +1,246 @@
+"""The whole mesh in one process: four real servers on Unix sockets, each behind the interceptors it has in production.
+
+What a test sees here and nowhere else: every call that a service serves, with the context it works in, and the engine's
+own counters.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import yaml
+
+import shieldmesh
+from gateway.proxy import add_chat_proxy
+from services.inference.configuration import Configuration
+from services.inference.registry import Registry, ServedModel, open_models
+from services.inference.servicer import InferenceServicer
+from services.orchestrator.servicer import ChatServicer
+from services.orchestrator.turn import Services
+from services.shield.service import open_service as open_shields
+from shieldmesh import channels, context, profile
+from shieldmesh.context import RequestContext
+from shieldmesh.interceptors import INNER, edge
+from shieldmesh.interceptors.call import ServerCall, ServerIdentity, ServerInterceptor
+from shieldmesh.interceptors.server import MeshInterceptor
+from shieldmesh.profile import Profile
+from shieldmesh.v1 import chat_pb2_grpc, inference_pb2_grpc
+from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
+from shieldmesh.v1.shield_pb2_grpc import ShieldServiceStub
+
+TIMEOUT: Final = 10.0
+"""Seconds until a test gives up waiting. Nothing takes this long."""
+
+SERVICES: Final = ("gateway", "orchestrator", "shield", "inference")
+
+REPLAY: Final[Mapping[str, Any]] = {
+    "models": [
+        {"name": name, "backend": "replay", "max_running": places, "options": options}
+        for name, places, options in (
+            ("echo", 1024, {"echo": True}),
+            ("never", 1024, {"text": "Never.", "first_token_ms": 600_000}),
+            ("narrow", 1, {"text": "Never.", "first_token_ms": 600_000}),
+            ("endless", 1024, {"pieces": [" word"] * 20_000, "pace": 500}),
+            # 64 MB without a pace: more than all windows on the way to a client take in.
+            ("flood", 1024, {"pieces": ["x" * 32_768] * 2_000}),
+        )
+    ]
+}
+"""The models of a mesh unless a test says otherwise."""
+
+OpenService = Callable[[grpc.aio.Server], Any]
+"""Adds what a service serves to its server; an asynchronous context manager."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One call that a service began to serve, as its handler sees it."""
+
+    service: str
+    method: str
+    context: RequestContext
+    remaining: float | None
+    """Seconds that were left then."""
+    metadata: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Mesh:
+    """A running mesh."""
+
+    directory: Path
+    models: Registry
+    profiles: dict[str, Profile]
+    served: list[Served] = field(default_factory=list[Served])
+    around: dict[str, MeshInterceptor] = field(default_factory=dict[str, MeshInterceptor])
+    servers: dict[str, grpc.aio.Server] = field(default_factory=dict[str, grpc.aio.Server])
+
+    def target(self, service: str) -> str:
+        """Where a service is, in gRPC's notation."""
+        return f"unix:{self.directory / service}.sock"
+
+    @property
+    def client(self) -> shieldmesh.Mesh:
+        """A client of the gateway."""
+        return shieldmesh.connect(self.target("gateway"))
+
+    @property
+    def orchestrator(self) -> "chat_pb2_grpc.ChatServiceAsyncStub":
+        """The orchestrator without a gateway before it, as an inner service sees it."""
+        return chat_pb2_grpc.ChatServiceStub(channels.get(self.target("orchestrator")))
+
+    @property
+    def inference(self) -> Any:  # the type of asynchronous stubs exists for type checkers alone
+        """The inference service."""
+        return InferenceServiceStub(channels.get(self.target("inference")))
+
+    def model(self, name: str = "echo") -> ServedModel:
+        """A model with its counters."""
+        return self.models.find(name)
+
+    def generated(self) -> int:
+        """Tokens that all engines generated."""
+        return sum(model.backend.generated_tokens for model in self.models.models.values())
+
+    async def idle(self) -> None:
+        """Returns when no service serves a call any more, and no engine runs."""
+        async with asyncio.timeout(TIMEOUT):
+            while any(around.running for around in self.around.values()):
+                for around in self.around.values():
+                    await around.wait_idle()
+        assert [model.admission.running for model in self.models.models.values()] == [0] * len(self.models.models)
+
+    def calls_of(self, turn: str) -> list[Served]:
+        """What was served for a turn."""
+        return [call for call in self.served if call.context.request_id == turn]
+
+    async def stop(self, service: str) -> None:
+        """Takes a service away."""
+        await self.servers.pop(service).stop(None)
+        await self.around[service].wait_idle()
+
+
+@asynccontextmanager
+async def running(
+    directory: Path,
+    *,
+    profiles: Mapping[str, Mapping[str, Any]] | None = None,
+    models: Mapping[str, Any] | Registry = REPLAY,
+    replaced: Mapping[str, OpenService] | None = None,
+    without: Sequence[str] = (),
+    call_cap: float = TIMEOUT,
+    window: int = 16_384,
+) -> AsyncGenerator[Mesh]:
+    """A mesh with these profiles.
+
+    Args:
+        directory: For the sockets.
+        profiles: Policies by name; a bare one over the model echo when there are none.
+        models: Those of the inference service.
+        replaced: What services serve instead of the real thing.
+        without: Services that are missing.
+        call_cap: Seconds that a call may take at each service.
+        window: Characters that may wait for a slow reader.
+    """
+    async with AsyncExitStack() as stack:
+        if not isinstance(models, Registry):
+            models = await stack.enter_async_context(open_models(Configuration.model_validate(models)))
+        named = {name: policy(name, values) for name, values in (profiles or {"default": {}}).items()}
+        mesh = Mesh(directory, models, named)
+        openers = _real(mesh, window) | dict(replaced or {})
+        for service in SERVICES:
+            if service not in without:
+                await stack.enter_async_context(_serving(mesh, service, openers[service], call_cap))
+        stack.push_async_callback(channels.close)
+        yield mesh
+
+
+def policy(name: str, values: Mapping[str, Any]) -> Profile:
+    """A profile over the model echo, unless its values say otherwise."""
+    return profile.parse(name, f"{name}.yaml", yaml.safe_dump({"model": "echo", **values}).encode())
+
+
+def deny(term: str, action: str = "block", **more: Any) -> dict[str, Any]:
+    """A shield that looks for one term."""
+    return {"type": "deny_list", "action": action, "options": {"terms": [term]}, **more}
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Returns when the condition holds; fails after the time limit."""
+    async with asyncio.timeout(TIMEOUT):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.001)
+
+
+def tasks_at_work() -> list[str]:
+    """All tasks but this one and those in which servers wait for the next call."""
+    return [repr(task) for task in asyncio.all_tasks() - {asyncio.current_task()} if "AioServer" not in repr(task)]
+
+
+@asynccontextmanager
+async def _serving(mesh: Mesh, service: str, opener: OpenService, call_cap: float) -> AsyncGenerator[None]:
+    interceptors: tuple[ServerInterceptor, ...] = edge() if service == "gateway" else INNER
+    around = MeshInterceptor(ServerIdentity(service, f"{service}-1", call_cap), (*interceptors, _notes(mesh.served)))
+    server = grpc.aio.server(interceptors=[around])
+    mesh.around[service], mesh.servers[service] = around, server
+    async with opener(server):
+        server.add_insecure_port(mesh.target(service))
+        await server.start()
+        try:
+            yield
+        finally:
+            await server.stop(None)
+            async with asyncio.timeout(TIMEOUT):
+                await around.wait_idle()
+
+
+def _notes(served: list[Served]) -> ServerInterceptor:
+    """The innermost interceptor: notes what the handler is about to see."""
+
+    @asynccontextmanager
+    async def note(call: ServerCall) -> AsyncGenerator[None]:
+        ours = context.current()
+        served.append(Served(call.server.service, call.method, ours, ours.remaining(), call.metadata))
+        yield
+
+    return note
+
+
+def _real(mesh: Mesh, window: int) -> dict[str, OpenService]:
+    @asynccontextmanager
+    async def gateway(server: grpc.aio.Server) -> AsyncGenerator[None]:
+        add_chat_proxy(server, channels.get(mesh.target("orchestrator")))
+        yield
+
+    @asynccontextmanager
+    async def orchestrator(server: grpc.aio.Server) -> AsyncGenerator[None]:
+        services = Services(
+            shields=ShieldServiceStub(channels.get(mesh.target("shield"))),
+            models=InferenceServiceStub(channels.get(mesh.target("inference"))),
+            window=window,
+        )
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(mesh.profiles, services), server)
+        yield
+
+    @asynccontextmanager
+    async def inference(server: grpc.aio.Server) -> AsyncGenerator[None]:
+        add_inference(server, mesh.models)
+        yield
+
+    def shield(server: grpc.aio.Server) -> Any:
+        return open_shields(server, default_timeout=5.0, max_characters=100_000_000, kept_shields=64)
+
+    return {"gateway": gateway, "orchestrator": orchestrator, "shield": shield, "inference": inference}
+
+
+def add_inference(server: grpc.aio.Server, models: Registry) -> None:
+    """Adds the real inference service to a server."""
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(
+        InferenceServicer(models, max_characters=10_000_000), server
+    )
