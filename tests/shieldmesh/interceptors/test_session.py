@@ -7,8 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from shieldmesh import context
-from shieldmesh.context import RequestContext
+from shieldmesh.context import RequestContext, current
 from shieldmesh.errors import InvalidArgumentError, MeshError, from_rpc_error
 from shieldmesh.interceptors import INNER, edge
 from shieldmesh.interceptors.call import ServerIdentity, ServerInterceptor
@@ -26,10 +25,10 @@ class Witness(chat_pb2_grpc.ChatServiceServicer):
         self.seen: list[RequestContext] = []
 
     async def Chat(  # noqa: N802  # the contract's name
-        self, request: chat_pb2.ChatRequest, context_: object
+        self, request: chat_pb2.ChatRequest, context: object
     ) -> AsyncGenerator[chat_pb2.ChatEvent]:
-        del request, context_
-        self.seen.append(context.current())
+        del request, context
+        self.seen.append(current())
         yield chat_pb2.ChatEvent()
 
 
