@@ -26,3 +26,7 @@ def edge(*, trust_trace: bool = False, session_values: Collection[str] = ()) -> 
         session.serve_edge(session_values),
         deadline.serve,
     )
+
+
+EDGE: Final = edge()
+"""The border by default."""
