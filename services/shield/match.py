@@ -5,9 +5,11 @@ from typing import Literal
 
 from shieldmesh.v1 import policy_pb2
 
+from .matching.folding import special
 from .matching.matcher import Matcher, Matching
 from .matching.pattern import Pattern
 from .matching.scanner import Span
+from .matching.view import View
 from .shield import Finding, Lane, Progress, Rules
 
 
@@ -16,8 +18,10 @@ class MatchShield:
 
     kind: Literal["match"] = "match"
 
-    def __init__(self, rules: Rules, patterns: Sequence[Pattern]) -> None:
+    def __init__(self, rules: Rules, patterns: Sequence[Pattern], *, normalise: bool = True) -> None:
+        """The patterns look at the normalised view of a text, or at the text itself."""
         self.rules = rules
+        self._normalise = normalise
         self.patterns = tuple(p for p in patterns if rules.action_for(p.kind) != policy_pb2.ACTION_ALLOW)
         holding = [pattern for pattern in self.patterns if rules.holds(pattern.kind)]
         watching = [pattern for pattern in self.patterns if not rules.holds(pattern.kind)]
@@ -26,25 +30,76 @@ class MatchShield:
 
     def lane(self) -> Lane:
         """A fresh view of a new text."""
-        return MatchLane(
+        lane = MatchLane(
             self._holding.begin() if self._holding else None, self._watching.begin() if self._watching else None
         )
+        return ViewLane(lane) if self._normalise else lane
+
+
+class ViewLane:
+    """A lane on the normalised view of a text, told in offsets of the text itself.
+
+    While a text shows itself, it costs next to nothing: there is a view only while something undecided shows something
+    else.
+    """
+
+    __slots__ = ("_before", "_lane", "_shift", "_special", "_view")
+
+    def __init__(self, lane: "MatchLane") -> None:
+        self._lane = lane
+        self._view: View | None = None
+        self._special = special().search
+        self._before = ""
+        self._shift = 0
+
+    def feed(self, text: str, *, end: bool) -> Progress:
+        """Takes the next piece of the text and tells what is known now."""
+        if self._view is not None or not (text.isascii() or self._special(text) is None):
+            return self._feed_view(text, end=end)
+        findings, watermark, decided = progress = self._lane.feed(text, end=end)
+        self._before = text or self._before
+        shift = self._shift
+        if not shift:
+            return progress
+        if findings:
+            findings = tuple(Finding(each.kind, each.start + shift, each.end + shift, each.score) for each in findings)
+        return Progress(findings, watermark + shift, decided + shift)
+
+    def _feed_view(self, text: str, *, end: bool) -> Progress:
+        shown, view = self._lane.seen, self._view
+        if view is None:
+            view = self._view = View(shown, shown + self._shift, self._before[-1:])
+        progress = self._lane.feed(view.feed(text), end=end)
+        findings = tuple(
+            # A finding ends behind the character that shows its last one; what shows nothing there stays in the text.
+            Finding(each.kind, view.origin(each.start), view.origin(each.end - 1) + 1, each.score)
+            for each in progress.findings
+        )
+        watermark, decided = view.origin(progress.watermark), view.origin(progress.decided)
+        view.forget(progress.decided)
+        if view.even:
+            self._shift, self._before, self._view = view.seen - view.shown, view.last, None
+        return Progress(findings, watermark, decided)
 
 
 class MatchLane:
-    """One text as a match shield sees it."""
+    """One text under the patterns of a shield.
 
-    __slots__ = ("_holding", "_seen", "_watching")
+    Attributes:
+        seen: Code points of the text so far.
+    """
+
+    __slots__ = ("_holding", "_watching", "seen")
 
     def __init__(self, holding: Matching | None, watching: Matching | None) -> None:
         """What text waits for, and what is only reported."""
         self._holding = holding
         self._watching = watching
-        self._seen = 0
+        self.seen = 0
 
     def feed(self, text: str, *, end: bool) -> Progress:
         """Takes the next piece of the text and tells what is known now."""
-        self._seen = watermark = decided = self._seen + len(text)
+        self.seen = watermark = decided = self.seen + len(text)
         findings: tuple[Finding, ...] = ()
         if self._holding is not None:
             if spans := self._holding.feed(text, end):

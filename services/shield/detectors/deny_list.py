@@ -1,16 +1,18 @@
 """Words and phrases that must not be said."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import groupby
-from typing import Final
+from typing import Final, TypeAlias
 
 from services.shield.matching.automaton import from_terms
+from services.shield.matching.folding import WORD, alternatives
 from services.shield.matching.pattern import Pattern
 from shieldmesh.profile.options import DenyListOptions
 
 KIND: Final = "denied_term"
-_WORD: Final = re.compile(r"\w")
+
+_Term: TypeAlias = tuple[Collection[str], ...]
 
 
 def patterns(options: DenyListOptions) -> Iterator[Pattern]:
@@ -22,15 +24,20 @@ def patterns(options: DenyListOptions) -> Iterator[Pattern]:
     found in `c++11`.
     """
 
-    def edges(term: str) -> tuple[bool, bool]:
-        return bool(_WORD.match(term[0])), bool(_WORD.match(term[-1]))
+    def edges(term: _Term) -> tuple[bool, bool]:
+        return _is_word(term[0]), _is_word(term[-1])
 
-    for (left, right), group in groupby(sorted(options.terms, key=edges), edges):
+    all_terms = (tuple(alternatives(term, case_sensitive=options.case_sensitive)) for term in options.terms)
+    for (left, right), group in groupby(sorted(filter(None, all_terms), key=edges), edges):
         terms = list(group)
         yield Pattern(
             KIND,
-            from_terms(terms, case_sensitive=options.case_sensitive),
+            from_terms(terms),
             max_length=max(map(len, terms)),
-            left=r"\w" if left and options.whole_words else "",
-            right=r"\w" if right and options.whole_words else "",
+            left=WORD if left and options.whole_words else "",
+            right=WORD if right and options.whole_words else "",
         )
+
+
+def _is_word(forms: Collection[str]) -> bool:
+    return any(map(re.compile(f"[{WORD}]").match, forms))

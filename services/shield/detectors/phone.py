@@ -8,6 +8,7 @@ import phonenumbers
 from phonenumbers import Leniency, PhoneMetadata, PhoneNumber, PhoneNumberMatcher
 
 from services.shield.matching.automaton import from_regex
+from services.shield.matching.folding import WORD
 from services.shield.matching.pattern import Pattern
 
 # Digits in at most seven groups: whoever writes single digits apart gets no number, and hostile text few tries.
@@ -21,14 +22,14 @@ def patterns(region: str) -> Iterator[Pattern]:
 
     A national number needs the grouping of its region or none at all, so dates and counts are left alone.
     """
-    yield _pattern(rf"(\+|00){_GROUPS}", left=r"\w", valid=_is_international)
+    yield _pattern(rf"(\+|00){_GROUPS}", left=WORD, valid=_is_international)
     if region:
         valid = partial(_is_national, region=region, lengths=_lengths(region))
-        yield _pattern(rf"\(?{_GROUPS}", left=r"\w+", valid=valid)
+        yield _pattern(rf"\(?{_GROUPS}", left=f"{WORD}+", valid=valid)
 
 
 def _pattern(regex: str, left: str, valid: Callable[[str], bool]) -> Pattern:
-    return Pattern("phone", from_regex(regex), max_length=_MAX_LENGTH, left=left, right=r"\w", valid=valid)
+    return Pattern("phone", from_regex(regex), max_length=_MAX_LENGTH, left=left, right=WORD, valid=valid)
 
 
 def _is_international(text: str) -> bool:

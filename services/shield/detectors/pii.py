@@ -7,12 +7,13 @@ from stdnum import iban, luhn
 
 from services.shield.detectors import phone
 from services.shield.matching.automaton import from_regex
+from services.shield.matching.folding import MARKS
 from services.shield.matching.pattern import Pattern
 from shieldmesh.profile.options import PiiOptions
 
 # Letters of the scripts that are written with spaces between words: Latin with its marks, Greek, Cyrillic. In others a
 # sentence would look like the beginning of one long address.
-_LETTERS: Final = "A-Za-z\u00c0-\u024f\u0370-\u052f"
+_LETTERS: Final = f"A-Za-z\u00c0-\u024f{MARKS}\u0370-\u052f"
 _LOCAL: Final = f"{_LETTERS}0-9._%+'-"
 
 

@@ -1,6 +1,6 @@
 """Deterministic automata over code points, built from a regular expression or from terms."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -50,37 +50,31 @@ def from_regex(regex: str) -> Automaton:
     )
 
 
-def from_terms(terms: Iterable[str], *, case_sensitive: bool) -> Automaton:
-    """The automaton of a set of terms: their trie.
+def from_terms(terms: Iterable[Sequence[Collection[str]]]) -> Automaton:
+    """The automaton of a set of terms: each a sequence of characters, each of those a choice of some.
 
-    Case is ignored by each character's own upper and lower form, never by forms of another length.
+    Built length by length: a state stands for the terms that a text of that length may begin.
     """
+    given = list(terms)
     moves: list[dict[str, int]] = [{}]
     accepting = [False]
-    for term in terms:
-        state = START
-        for char in term:
-            following = moves[state].get(char)
-            if following is None:
-                following = len(moves)
-                moves.append({})
-                accepting.append(False)
-                moves[state].update(dict.fromkeys((char,) if case_sensitive else cases(char), following))
-            state = following
-        accepting[state] = True
+    level = {tuple(range(len(given))): START}
+    for length in range(max(map(len, given), default=0)):
+        following: dict[tuple[int, ...], int] = {}
+        for members, state in level.items():
+            by_char: dict[str, list[int]] = {}
+            for member in members:
+                if length < len(given[member]):
+                    for char in given[member][length]:
+                        by_char.setdefault(char, []).append(member)
+            for char, some in by_char.items():
+                target = following.setdefault(tuple(some), len(moves))
+                if target == len(moves):
+                    moves.append({})
+                    accepting.append(any(len(given[member]) == length + 1 for member in some))
+                moves[state][char] = target
+        level = following
     return Automaton(tuple(moves), (DEAD,) * len(moves), tuple(accepting))
-
-
-def cases(char: str) -> tuple[str, ...]:
-    """The character, its upper and its lower form, as far as they are one character and mean each other."""
-    root = _fold(char)
-    return tuple({form for form in (char, root, root.upper()) if len(form) == 1 and _fold(form) == root})
-
-
-def _fold(char: str) -> str:
-    upper = char.upper()
-    lower = upper.lower() if len(upper) == 1 else char.lower()
-    return lower if len(lower) == 1 else char
 
 
 class _Machine:

@@ -82,3 +82,29 @@ def cut(text: str, cuts: list[int]) -> list[str]:
 
 
 CUTS: Final = st.lists(st.integers(0, 10_000), max_size=40)
+
+INVISIBLE: Final = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u202e\u2066\ufe0f\U000e0041\U000e0101"
+DECORATION: Final = "\u0332\u0336\u20e3\u0489"
+LOOKALIKES: Final = dict(zip("aceopxysijhABEHKMOPTX", "асеорхуѕіјһАВЕНКМОРТХ", strict=True))  # noqa: RUF001
+
+
+@st.composite
+def disguises(draw: st.DrawFn, text: str) -> str:
+    """The text as someone might write it who wants it to be read, but not found."""
+    ways = draw(st.lists(st.integers(0, 6), min_size=len(text), max_size=len(text)))
+    return "".join(_disguise(char, way) for char, way in zip(text, ways, strict=True))
+
+
+def _disguise(char: str, way: int) -> str:
+    digits = {1: 0xFF10, 2: 0x1D7CE, 5: 0x0660}  # full-width, mathematical, Arabic-Indic
+    if way in digits and char.isdigit():
+        return chr(digits[way] + int(char))
+    if way == 1 and "!" <= char <= "~":
+        return chr(ord(char) + 0xFEE0)
+    if way == 2:
+        return LOOKALIKES.get(char, char)
+    if way == 3:
+        return char + INVISIBLE[ord(char) % len(INVISIBLE)]
+    if way == 4 and char.isalnum():
+        return char + DECORATION[ord(char) % len(DECORATION)]
+    return char

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from services.shield.detectors import deny_list, pii, secrets
 from services.shield.match import MatchShield
-from services.shield.matching.automaton import cases, from_regex, from_terms
+from services.shield.matching.automaton import from_regex, from_terms
+from services.shield.matching.folding import cases
 from services.shield.matching.pattern import Pattern
 from services.shield.shield import Finding, Rules
 from shieldmesh.profile.options import DenyListOptions, PiiOptions, SecretsOptions
@@ -186,7 +187,7 @@ def test_patterns_that_could_start_anywhere_are_refused(regex: str) -> None:
 
 def test_a_trie_accepts_its_terms_alone() -> None:
     """The automaton of terms accepts exactly them."""
-    automaton = from_terms(["ab", "abc"], case_sensitive=True)
+    automaton = from_terms(["ab", "abc"])
     assert [automaton.accepting[state] for state in range(4)] == [False, False, True, True]
     assert not automaton.goes_on(3)
 
