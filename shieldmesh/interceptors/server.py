@@ -21,6 +21,8 @@ Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
 _OURS = "/shieldmesh."
+_NO_RETRY = ("grpc-retry-pushback-ms", "-1")
+"""Tells the caller's gRPC not to try again by itself."""
 
 
 class MeshInterceptor(grpc.aio.ServerInterceptor):
@@ -94,8 +96,11 @@ async def _write(context: ServicerContext, event: object) -> None:
 
 
 async def _abort(context: ServicerContext, error: MeshError) -> None:
-    details = (errors.STATUS_DETAILS_KEY, errors.to_status(error).SerializeToString())
-    await context.abort(error.code, error.message, (details,))
+    trailing: list[tuple[str, str | bytes]] = [(errors.STATUS_DETAILS_KEY, errors.to_status(error).SerializeToString())]
+    if len(error.hops) > 1:
+        # What failed lies behind this service, which has tried again already: retries at every hop would multiply.
+        trailing.append(_NO_RETRY)
+    await context.abort(error.code, error.message, tuple(trailing))
 
 
 def _parts(handler: "Handler") -> tuple[Callable[..., Any], Callable[..., Any]]:

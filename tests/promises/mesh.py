@@ -52,6 +52,8 @@ REPLAY: Final[Mapping[str, Any]] = {
 }
 """The models of a mesh unless a test says otherwise."""
 
+_BORDER: Final = edge(session_values=("tone",))
+
 OpenService = Callable[[grpc.aio.Server], Any]
 """Adds what a service serves to its server; an asynchronous context manager."""
 
@@ -77,7 +79,6 @@ class Mesh:
     profiles: dict[str, Profile]
     served: list[Served] = field(default_factory=list[Served])
     around: dict[str, MeshInterceptor] = field(default_factory=dict[str, MeshInterceptor])
-    servers: dict[str, grpc.aio.Server] = field(default_factory=dict[str, grpc.aio.Server])
 
     def target(self, service: str) -> str:
         """Where a service is, in gRPC's notation."""
@@ -118,11 +119,6 @@ class Mesh:
         """What was served for a turn."""
         return [call for call in self.served if call.context.request_id == turn]
 
-    async def stop(self, service: str) -> None:
-        """Takes a service away."""
-        await self.servers.pop(service).stop(None)
-        await self.around[service].wait_idle()
-
 
 @asynccontextmanager
 async def running(
@@ -154,7 +150,8 @@ async def running(
         openers = _real(mesh, window) | dict(replaced or {})
         for service in SERVICES:
             if service not in without:
-                await stack.enter_async_context(_serving(mesh, service, openers[service], call_cap))
+                opening = serving(mesh, service, openers[service], call_cap=call_cap)
+                await stack.enter_async_context(opening)
         stack.push_async_callback(channels.close)
         yield mesh
 
@@ -184,13 +181,16 @@ def tasks_at_work() -> list[str]:
 
 
 @asynccontextmanager
-async def _serving(mesh: Mesh, service: str, opener: OpenService, call_cap: float) -> AsyncGenerator[None]:
-    interceptors: tuple[ServerInterceptor, ...] = edge() if service == "gateway" else INNER
+async def serving(
+    mesh: Mesh, service: str, opener: OpenService, *, target: str = "", call_cap: float = TIMEOUT
+) -> AsyncGenerator[None]:
+    """One service of a mesh, at its own target or another."""
+    interceptors: tuple[ServerInterceptor, ...] = _BORDER if service == "gateway" else INNER
     around = MeshInterceptor(ServerIdentity(service, f"{service}-1", call_cap), (*interceptors, _notes(mesh.served)))
     server = grpc.aio.server(interceptors=[around])
-    mesh.around[service], mesh.servers[service] = around, server
+    mesh.around[service] = around
     async with opener(server):
-        server.add_insecure_port(mesh.target(service))
+        server.add_insecure_port(target or mesh.target(service))
         await server.start()
         try:
             yield
@@ -198,6 +198,18 @@ async def _serving(mesh: Mesh, service: str, opener: OpenService, call_cap: floa
             await server.stop(None)
             async with asyncio.timeout(TIMEOUT):
                 await around.wait_idle()
+
+
+def inference(models: Registry) -> OpenService:
+    """The real inference service of these models."""
+
+    @asynccontextmanager
+    async def opener(server: grpc.aio.Server) -> AsyncGenerator[None]:
+        servicer = InferenceServicer(models, max_characters=10_000_000)
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(servicer, server)
+        yield
+
+    return opener
 
 
 def _notes(served: list[Served]) -> ServerInterceptor:
@@ -228,19 +240,7 @@ def _real(mesh: Mesh, window: int) -> dict[str, OpenService]:
         chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(mesh.profiles, services), server)
         yield
 
-    @asynccontextmanager
-    async def inference(server: grpc.aio.Server) -> AsyncGenerator[None]:
-        add_inference(server, mesh.models)
-        yield
-
     def shield(server: grpc.aio.Server) -> Any:
         return open_shields(server, default_timeout=5.0, max_characters=100_000_000, kept_shields=64)
 
-    return {"gateway": gateway, "orchestrator": orchestrator, "shield": shield, "inference": inference}
-
-
-def add_inference(server: grpc.aio.Server, models: Registry) -> None:
-    """Adds the real inference service to a server."""
-    inference_pb2_grpc.add_InferenceServiceServicer_to_server(
-        InferenceServicer(models, max_characters=10_000_000), server
-    )
+    return {"gateway": gateway, "orchestrator": orchestrator, "shield": shield, "inference": inference(mesh.models)}

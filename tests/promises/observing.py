@@ -14,6 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.trace import format_span_id, format_trace_id
 
 from shieldmesh import logs, telemetry
 from shieldmesh.interceptors.call import ServerIdentity
@@ -25,6 +26,11 @@ class SpanLedger(SpanProcessor):
     def __init__(self) -> None:
         self.open: dict[int, str] = {}
         self.ended: list[ReadableSpan] = []
+
+    def traces(self) -> dict[str, str]:
+        """The trace of each span that has ended, by its id, both in hexadecimal digits."""
+        contexts = [span.get_span_context() for span in self.ended]
+        return {format_span_id(context.span_id): format_trace_id(context.trace_id) for context in contexts if context}
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         del parent_context
