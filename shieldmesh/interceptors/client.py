@@ -12,6 +12,7 @@ import grpc
 
 from shieldmesh.interceptors import CLIENT
 from shieldmesh.interceptors.call import ClientCall
+from shieldmesh.telemetry import undisturbed
 
 T = TypeVar("T")
 
@@ -32,7 +33,8 @@ class ContextCallable:
         for intercept in CLIENT:
             intercept(call)
         try:
-            raw = self._raw(*request, timeout=call.timeout, metadata=grpc.aio.Metadata(*call.metadata), **options)
+            with undisturbed():
+                raw = self._raw(*request, timeout=call.timeout, metadata=grpc.aio.Metadata(*call.metadata), **options)
         except BaseException:
             # There is no call, for example because the channel is closed.
             _tell_all(call, grpc.StatusCode.UNKNOWN)

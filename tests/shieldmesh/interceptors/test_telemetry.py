@@ -13,7 +13,11 @@ from typing import Any, Final, cast
 import grpc
 import pytest
 from opentelemetry import trace
-from opentelemetry.instrumentation.grpc import aio_client_interceptors, aio_server_interceptor
+from opentelemetry.instrumentation.grpc import (
+    GrpcAioInstrumentorClient,
+    aio_client_interceptors,
+    aio_server_interceptor,
+)
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
@@ -166,7 +170,33 @@ async def test_a_client_says_whom_it_called(tmp_path: Path, target: str, address
     assert span.status.status_code is trace.StatusCode.ERROR
 
 
+async def test_an_application_that_instruments_grpc_sees_each_call_once(tmp_path: Path) -> None:
+    """Where theirs are in every channel, calls of the mesh have one client span, ours, and the server is its child."""
+    with recording() as spans, instrumented(spans):
+        async with (
+            serving(OURS, Service(), tmp_path, spans) as target,
+            calling(OURS, target, spans) as channel,
+        ):
+            await read_all(channel)
+    server, client = sorted(spans.ended, key=is_server, reverse=True)
+    assert server.parent
+    assert client.context
+    assert server.parent.span_id == client.context.span_id
+    assert [span.kind for span in (server, client)] == [trace.SpanKind.SERVER, trace.SpanKind.CLIENT]
+
+
 # Arrangements
+
+
+@contextmanager
+def instrumented(spans: "Spans") -> Generator[None]:
+    """Puts their interceptors into every channel made inside the block."""
+    theirs = cast("Callable[[], Any]", GrpcAioInstrumentorClient)()  # it has no types
+    theirs.instrument(tracer_provider=spans.provider)
+    try:
+        yield
+    finally:
+        theirs.uninstrument()
 
 
 class Service(chat_pb2_grpc.ChatServiceServicer, shield_pb2_grpc.ShieldServiceServicer):
