@@ -104,7 +104,7 @@ async def test_what_a_client_says_about_itself_changes_nothing(scripted_mesh: Me
         ("x-tenant-id", "somebody-else"),
         ("x-profile", "none"),
         ("traceparent", f"00-{'ab' * 16}-{'cd' * 8}-01"),
-        ("baggage", "sm.admin=yes"),
+        ("baggage", "userId=alice"),
         ("x-session-id", "kept"),
     )
     async with grpc.aio.insecure_channel(scripted_mesh.url) as channel:

@@ -25,7 +25,7 @@ Events = AsyncGenerator[chat_pb2.ChatEvent]
 @asynccontextmanager
 async def gateway(upstream: str, directory: Path) -> AsyncGenerator[str]:
     """The target of a gateway before `upstream`."""
-    around = MeshInterceptor(ServerIdentity("gateway", "test", TIMEOUT), EDGE)
+    around = MeshInterceptor(ServerIdentity("gateway", "test", 60.0), EDGE)
     server = grpc.aio.server(interceptors=[around])
     assert add_chat_proxy(server, channels.get(upstream)) == "shieldmesh.v1.ChatService"
     target = f"unix:{directory}/gateway.sock"
@@ -124,7 +124,7 @@ async def test_a_client_that_leaves_ends_the_call_behind(tmp_path: Path) -> None
         finally:
             ended.set()
 
-    async with listening(chat, tmp_path) as upstream, gateway(upstream, tmp_path) as target:
-        async with calls.stream(stub_of(target).Chat, REQUEST, timeout=TIMEOUT) as events:
+    async with listening(chat, tmp_path, call_cap=60.0) as upstream, gateway(upstream, tmp_path) as target:
+        async with calls.stream(stub_of(target).Chat, REQUEST, timeout=60.0) as events:
             await events.read()
         await asyncio.wait_for(ended.wait(), TIMEOUT)

@@ -18,6 +18,8 @@ from shieldmesh.v1 import chat_pb2, shield_pb2, shield_pb2_grpc
 from tests.shieldmesh.serving import TIMEOUT, event, listening, stub_of
 
 REQUEST = chat_pb2.ChatRequest()
+LONG = 60.0
+"""Seconds for calls that must end long before: not by their time limit."""
 
 
 async def test_leaving_the_block_cancels_the_server(tmp_path: Path) -> None:
@@ -32,8 +34,8 @@ async def test_leaving_the_block_cancels_the_server(tmp_path: Path) -> None:
         finally:
             ended.set()
 
-    async with listening(endless, tmp_path) as target:
-        async with calls.stream(stub_of(target).Chat, REQUEST, timeout=TIMEOUT) as events:
+    async with listening(endless, tmp_path, call_cap=LONG) as target:
+        async with calls.stream(stub_of(target).Chat, REQUEST, timeout=LONG) as events:
             async for _ in events:
                 break
         await asyncio.wait_for(ended.wait(), TIMEOUT)
@@ -51,9 +53,9 @@ async def test_an_error_in_the_block_cancels_the_server_too(tmp_path: Path) -> N
         finally:
             ended.set()
 
-    async with listening(endless, tmp_path) as target:
+    async with listening(endless, tmp_path, call_cap=LONG) as target:
         with pytest.raises(KeyError):  # noqa: PT012  # what the block raises is what is tested
-            async with calls.stream(stub_of(target).Chat, REQUEST, timeout=TIMEOUT) as events:
+            async with calls.stream(stub_of(target).Chat, REQUEST, timeout=LONG) as events:
                 await events.read()
                 raise KeyError
         await asyncio.wait_for(ended.wait(), TIMEOUT)

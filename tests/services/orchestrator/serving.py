@@ -30,6 +30,8 @@ from shieldmesh.v1 import (
 
 TIMEOUT = 20.0
 """Seconds until a call of a test is given up."""
+CALL_CAP = 3 * TIMEOUT
+"""Seconds that a server allows: what a test waits for must not happen by this limit."""
 
 Texts = AsyncIterator[shield_pb2.InspectStreamRequest]
 Answers = AsyncGenerator[shield_pb2.InspectStreamResponse]
@@ -111,7 +113,7 @@ async def serving(script: Script, directory: Path, *profiles: Profile, window: i
     async with AsyncExitStack() as stack:
 
         async def serve(name: str) -> tuple[grpc.aio.Server, str]:
-            around = MeshInterceptor(ServerIdentity(name, "test", TIMEOUT), INNER)
+            around = MeshInterceptor(ServerIdentity(name, "test", CALL_CAP), INNER)
             server = grpc.aio.server(interceptors=[around])
             target = f"unix:{directory / name}.sock"
             server.add_insecure_port(target)

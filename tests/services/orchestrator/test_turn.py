@@ -17,6 +17,7 @@ from shieldmesh.errors import (
 )
 from shieldmesh.v1 import chat_pb2, generation_pb2, policy_pb2, shield_pb2
 from tests.services.orchestrator.serving import (
+    CALL_CAP,
     TIMEOUT,
     Answers,
     Asked,
@@ -390,7 +391,7 @@ async def test_a_client_that_cancels_ends_both_streams(tmp_path: Path) -> None:
     script = Script(inspect_stream=inspect_stream, generate=generate)
     async with serving(script, tmp_path, profile(output=guards())) as stub:
         request = chat_pb2.ChatRequest(profile="test", messages=[message("hi")])
-        async with calls.stream(stub.Chat, request, timeout=TIMEOUT) as stream:
+        async with calls.stream(stub.Chat, request, timeout=CALL_CAP) as stream:
             async for event in stream:
                 if event.HasField("delta"):
                     break
@@ -416,7 +417,7 @@ async def test_a_reader_that_stalls_stops_the_model_and_may_leave(
     with caplog.at_level(logging.WARNING):
         async with serving(Script(generate=generate), tmp_path, profile(output=guards())) as stub:
             request = chat_pb2.ChatRequest(profile="test", messages=[message("hi")])
-            async with calls.stream(stub.Chat, request, timeout=TIMEOUT) as stream:
+            async with calls.stream(stub.Chat, request, timeout=CALL_CAP) as stream:
                 assert isinstance(await stream.read(), chat_pb2.ChatEvent)
                 await until_still(written)
             await asyncio.wait_for(ends.wait(), TIMEOUT)

@@ -197,7 +197,7 @@ async def test_the_edge_believes_nothing(tmp_path: Path) -> None:
         ("x-request-id", "mine"),
         ("x-tenant-id", "root"),
         ("x-profile", "open"),
-        ("baggage", "sm.admin=1"),
+        ("baggage", "userId=alice"),
         ("traceparent", f"00-{'ab' * 16}-{'cd' * 8}-01"),
     )
     async with listening(note, tmp_path, interceptors=EDGE) as target:
