@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 
 import pytest
@@ -57,9 +58,11 @@ def test_a_dead_service_is_named(echo: Mesh) -> None:
     echo.kill("shield")
     found = doctor(echo.url)
     assert found.returncode == 1, found.stdout + found.stderr
-    assert "✗ call: shield does not answer orchestrator (SERVICE_UNAVAILABLE)" in found.stdout
+    assert "✗ call: shield does not answer orchestrator" in found.stdout
     echo.start("shield")
-    assert doctor(echo.url).returncode == 0
+    deadline = time.monotonic() + LIMIT
+    while (found := doctor(echo.url)).returncode:  # the orchestrator may take a moment to connect again
+        assert time.monotonic() < deadline, found.stdout + found.stderr
 
 
 def test_a_frozen_service_is_named(echo: Mesh) -> None:

@@ -92,7 +92,7 @@ async def test_a_hop_that_is_not_there() -> None:
     """It is named, what it does is not guessed, and the others are checked as ever."""
     diagnosis = await examined(Faults(missing=["shield"]))
     assert blamed(diagnosis) == {Check.CALL: "shield"}
-    assert "shield does not answer orchestrator (SERVICE_UNAVAILABLE)" in diagnosis.faults[0].message
+    assert "shield does not answer orchestrator" in diagnosis.faults[0].message
     passed = {hop.service: hop.passed for hop in diagnosis.hops}
     assert passed["shield"] == {check: False if check is Check.CALL else None for check in Check}
     assert all(passed["inference"].values())
