@@ -6,20 +6,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from shieldmesh.cli.local.address import claim
+from shieldmesh.cli.local.plan import Service
 from tests.e2e.engine import TIMEOUT
-from tests.e2e.mesh import Mesh
+from tests.e2e.mesh import Mesh, clean_environment
 
 BUF = Path(sys.executable).with_name("buf")
+PUBLIC = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection", "shieldmesh.v1.ChatService"}
 
 
-async def test_it_lists_the_public_services_alone(scripted_mesh: Mesh) -> None:
-    """Reflection at the gateway tells of the chat, health and itself, and of nothing behind it."""
-    listed = await curl("--list-services", f"http://{scripted_mesh.url}")
-    assert listed.split() == [
-        "grpc.health.v1.Health",
-        "grpc.reflection.v1alpha.ServerReflection",
-        "shieldmesh.v1.ChatService",
-    ]
+async def test_it_lists_the_public_services_alone(tmp_path: Path) -> None:
+    """Reflection at a gateway tells of the chat, health and itself, and of nothing behind it."""
+    target = claim("127.0.0.1:0")
+    gateway = Service("gateway", "gateway", target, {"SHIELDMESH_GATEWAY_LISTEN": target})
+    alone = Mesh((gateway,), tmp_path, clean_environment())
+    try:
+        alone.start()
+        assert await services_of(alone) == PUBLIC
+        alone.stop()
+    finally:
+        alone.destroy()
+
+
+async def test_a_local_mesh_lists_its_diagnostics_too(scripted_mesh: Mesh) -> None:
+    """On one machine whoever can call the gateway may see the traces; there is nothing more than that."""
+    assert await services_of(scripted_mesh) == PUBLIC | {"shieldmesh.v1.DiagnosticsService"}
 
 
 async def test_it_streams_a_chat(scripted_mesh: Mesh) -> None:
@@ -34,6 +45,11 @@ async def test_it_streams_a_chat(scripted_mesh: Mesh) -> None:
     assert "started" in events[0]
     assert events[-1]["finished"]["reason"] == "FINISH_REASON_STOP"
     assert "".join(event.get("delta", {}).get("text", "") for event in events) == "mail me at [EMAIL]"
+
+
+async def services_of(mesh: Mesh) -> set[str]:
+    """What reflection at the gateway lists."""
+    return set((await curl("--list-services", f"http://{mesh.url}")).split())
 
 
 async def curl(*arguments: str) -> str:
