@@ -9,16 +9,26 @@ from google.protobuf import json_format
 from pydantic import ValidationError
 
 from shieldmesh import context, errors
-from shieldmesh.profile.options import SHIELD_TYPES, DenyListOptions, PiiOptions, SecretsOptions, ShieldOptions
+from shieldmesh.profile.options import (
+    SHIELD_TYPES,
+    DenyListOptions,
+    InvisibleOptions,
+    PiiOptions,
+    SecretsOptions,
+    ShieldOptions,
+    UrlOptions,
+)
 from shieldmesh.profile.policy import MAX_TIMEOUT
 from shieldmesh.v1 import policy_pb2
 
-from .detectors import deny_list, pii, secrets
+from .detectors import deny_list, invisible, pii, secrets, url
 from .match import MatchShield
 from .matching.pattern import Pattern
 from .shield import Rules, Shield
 
 MAX_SHIELDS: Final = 64
+_AS_WRITTEN: Final = (InvisibleOptions, UrlOptions)
+"""Of shields that look at a text as it is written, not at what it shows."""
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
 
 
@@ -69,7 +79,7 @@ class Catalogue:
         """
         rules = self._rules(spec, place)
         options = _options(spec, place)
-        return MatchShield(rules, tuple(_patterns(options)))
+        return MatchShield(rules, tuple(_patterns(options)), normalise=not isinstance(options, _AS_WRITTEN))
 
     def _rules(self, spec: policy_pb2.ShieldSpec, place: str) -> Rules:
         if not _NAME.fullmatch(spec.name):
@@ -92,6 +102,7 @@ class Catalogue:
             action_by_kind=dict(spec.action_by_kind),
             fails_open=spec.on_error == policy_pb2.ON_ERROR_OPEN,
             timeout=self._timeout(spec, place),
+            removes=SHIELD_TYPES[spec.type].removes,
         )
 
     def _timeout(self, spec: policy_pb2.ShieldSpec, place: str) -> float:
@@ -129,6 +140,10 @@ def _patterns(options: ShieldOptions) -> Iterable[Pattern]:
             return secrets.patterns(options)
         case DenyListOptions():
             return deny_list.patterns(options)
+        case InvisibleOptions():
+            return invisible.patterns(options)
+        case UrlOptions():
+            return (url.pattern(options.allow),)
         case _:
             raise TypeError(f"no patterns for {type(options).__name__}")
 

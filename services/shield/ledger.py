@@ -72,8 +72,9 @@ class _Cluster:
     end: int
     members: list[Judged] = field(default_factory=list["Judged"])
 
-    def edit(self) -> Replacement:
-        return Replacement(self.start, self.end, f"[{min(self.members).finding.kind.upper()}]")
+    def edit(self, rules: Sequence[Rules]) -> Replacement:
+        first = min(self.members)
+        return Replacement(self.start, self.end, rules[first.shield].placeholder(first.finding.kind))
 
 
 class Ledger:
@@ -133,7 +134,7 @@ class Ledger:
                 release = cluster.start
         told = [each for each in self._pending if each.start < release]
         self._pending = [each for each in self._pending if each.start >= release]
-        edits = tuple(cluster.edit() for cluster in clusters if cluster.end <= release)
+        edits = tuple(cluster.edit(self._rules) for cluster in clusters if cluster.end <= release)
         failures, self._failures = tuple(self._failures), []
         self._released = release
         self._blocked = block is not None and decided > block.start

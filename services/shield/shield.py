@@ -42,10 +42,16 @@ class Rules:
     fails_open: bool
     timeout: float
     """Seconds for one inspection."""
+    removes: bool = False
+    """Whether a redaction leaves nothing in its place."""
 
     def action_for(self, kind: str) -> policy_pb2.Action.ValueType:
         """What to do about findings of this kind."""
         return self.action_by_kind.get(kind, self.action)
+
+    def placeholder(self, kind: str) -> str:
+        """What takes the place of a finding of this kind."""
+        return "" if self.removes else f"[{kind.upper()}]"
 
     @property
     def may_hold(self) -> bool:

@@ -15,7 +15,17 @@ from pydantic import (
     model_validator,
 )
 
-from .options import DenyListOptions, PiiKind, PiiOptions, SecretKind, SecretsOptions, ShieldOptions
+from .options import (
+    DenyListOptions,
+    InvisibleKind,
+    InvisibleOptions,
+    PiiKind,
+    PiiOptions,
+    SecretKind,
+    SecretsOptions,
+    ShieldOptions,
+    UrlOptions,
+)
 
 Action = Literal["allow", "flag", "redact", "block"]
 OnError = Literal["closed", "open"]
@@ -103,7 +113,19 @@ class DenyListEntry(ShieldEntry[Literal["deny_list"], Literal["denied_term"], De
     """Looks for terms of a list."""
 
 
-AnyShield = Annotated[PiiEntry | SecretsEntry | DenyListEntry, Field(discriminator="type")]
+class UrlEntry(ShieldEntry[Literal["url"], Literal["url"], UrlOptions]):
+    """Looks for URLs."""
+
+    options: UrlOptions = UrlOptions()
+
+
+class InvisibleEntry(ShieldEntry[Literal["invisible"], InvisibleKind, InvisibleOptions]):
+    """Looks for characters that show nothing."""
+
+    options: InvisibleOptions = InvisibleOptions()
+
+
+AnyShield = Annotated[PiiEntry | SecretsEntry | DenyListEntry | UrlEntry | InvisibleEntry, Field(discriminator="type")]
 
 
 def _once(values: Sequence[str]) -> None:

@@ -1,11 +1,11 @@
-"""Personal data: e-mail addresses, phone numbers, payment cards, IBANs."""
+"""Personal data: e-mail addresses, phone numbers, payment cards, IBANs, IP addresses, national ids."""
 
 from collections.abc import Iterator
 from typing import Final
 
 from stdnum import iban, luhn
 
-from services.shield.detectors import phone
+from services.shield.detectors import ip_address, national_id, phone
 from services.shield.matching.automaton import from_regex
 from services.shield.matching.folding import MARKS
 from services.shield.matching.pattern import Pattern
@@ -27,6 +27,10 @@ def patterns(options: PiiOptions) -> Iterator[Pattern]:
         yield _payment_card()
     if "iban" in options.kinds:
         yield _iban()
+    if "ip_address" in options.kinds:
+        yield ip_address.pattern()
+    if "national_id" in options.kinds:
+        yield from national_id.patterns(options.countries)
 
 
 def _email() -> Pattern:

@@ -25,6 +25,8 @@ class Pattern:
     right: str = ""
     """The inside of a character class: what must not stand behind a match."""
     valid: Callable[[str], bool] | None = None
+    longest_only: bool = False
+    """Whether `valid` decides about the longest text alone: if it refuses that, nothing shorter is tried."""
     score: float = 1.0
     touches_right: Callable[[str], object] | None = field(init=False, repr=False)
     """Tells whether a character may not stand behind a match."""

@@ -73,7 +73,8 @@ class Scanner:
         start, self.start = self.start, IDLE
         self.clean = start + 1
         valid = self.pattern.valid
-        for accept in reversed(self._accepts):
+        accepts = self._accepts[-1:] if self.pattern.longest_only else self._accepts
+        for accept in reversed(accepts):
             if valid is None or valid(text[start - base : accept - base]):
                 found.append(Span(self.pattern, start, accept))
                 self.clean = accept

@@ -6,6 +6,7 @@ import pytest
 
 from shieldmesh import profile
 from shieldmesh.profile import ProfileError
+from shieldmesh.profile.options import SHIELD_TYPES
 from shieldmesh.v1 import policy_pb2
 
 SHIPPED = Path(__file__).parents[3] / "profiles"
@@ -28,7 +29,7 @@ def test_the_shipped_profiles_load() -> None:
     assert {"default", "echo"} <= profiles.keys()
     assert profiles["default"].policy.input.shields
     echo = profiles["echo"].policy
-    assert sorted(shield.type for shield in echo.output.shields) == ["deny_list", "pii", "secrets"]
+    assert sorted(shield.type for shield in echo.output.shields) == sorted(SHIELD_TYPES)
     assert (echo.input.shields, echo.allow_overrides) == ((), ())
 
 
@@ -51,13 +52,14 @@ output:
     - type: deny_list
       action: block
 """
+    kinds = "'email', 'phone', 'payment_card', 'iban', 'ip_address' or 'national_id'"
     assert problems(content) == [
         "p.yaml:3: sampling.temperature: input should be less than or equal to 2",
         "p.yaml:4: sampling.magic: there is no such field here",
         "p.yaml:8: output.shields[0].action: input should be 'allow', 'flag', 'redact' or 'block'",
-        "p.yaml:9: output.shields[0].actions.passport: input should be 'email', 'phone', 'payment_card' or 'iban'",
-        "p.yaml:11: output.shields[0].options.kinds[1]: input should be 'email', 'phone', 'payment_card' or 'iban'",
-        "p.yaml:12: output.shields[1].type: expected one of 'pii', 'secrets', 'deny_list'",
+        f"p.yaml:9: output.shields[0].actions.passport: input should be {kinds}",
+        f"p.yaml:11: output.shields[0].options.kinds[1]: input should be {kinds}",
+        "p.yaml:12: output.shields[1].type: expected one of 'pii', 'secrets', 'deny_list', 'url', 'invisible'",
         "p.yaml:13: output.shields[2].type: it is missing",
         "p.yaml:14: output.shields[3].options: it is missing",
     ]
@@ -66,6 +68,10 @@ output:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
+        (
+            "model: a\noutput: {shields: [{type: url, action: flag, options: {allow: ['https://example.com/']}}]}",
+            "p.yaml:2: output.shields[0].options.allow[0]: expected the name of a host alone, such as example.com",
+        ),
         ("", "p.yaml: it is empty; a profile names at least its model"),
         ("model: [", "p.yaml:1: it is not valid YAML: expected the node content, but found '<stream end>'"),
         ("model: a\nmodel: b", "p.yaml:2: model: it stands there twice, first in line 1"),
