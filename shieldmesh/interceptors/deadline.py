@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Final
 
 from shieldmesh import context
 from shieldmesh.errors import DeadlineExceededError
@@ -39,8 +40,24 @@ def send(call: ClientCall) -> None:
         DeadlineExceededError: nothing is left; the call is not made.
     """
     remaining = context.current().remaining()
-    if remaining is None:
-        return
     if remaining == 0:
         raise DeadlineExceededError("the deadline passed before the next service could be called")
-    call.timeout = remaining if call.timeout is None else min(call.timeout, remaining)
+    allowed = min((time for time in (call.timeout, remaining) if time is not None), default=None)
+    call.timeout = None if allowed is None else _sayable(allowed)
+
+
+# gRPC's core writes timeouts into its header with three digits or so: those below `limit` in steps.
+_STEPS: Final = tuple((10.0**digits, 10.0 ** (digits - 3)) for digits in range(1, 8))
+
+
+def _sayable(timeout: float) -> float:
+    """The longest timeout up to this one that gRPC's header can say.
+
+    gRPC rounds up: the next hop would think that it has up to a second more than it has, and outlast its caller, who
+    would then hear of a deadline and not of who missed it.
+    """
+    for limit, step in _STEPS:
+        if 1 <= timeout < limit:
+            # The last millisecond is taken off again: what lies a little above a step is rounded up to the next.
+            return math.floor(timeout / step) * step - 0.001
+    return timeout
