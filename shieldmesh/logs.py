@@ -7,7 +7,7 @@ import asyncio
 import logging
 import sys
 import traceback
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 from opentelemetry import trace
@@ -77,12 +77,13 @@ def _identity(server: ServerIdentity) -> Processor:
 
 
 def _exceptions_without_texts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    given = event.pop("exc_info", None)
-    error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else None
-    if given is True:
-        error = sys.exception()
-    if error is not None:
-        event["exception"] = describe(error)
+    given: object = event.pop("exc_info", None)
+    if isinstance(given, tuple):
+        given = cast("tuple[object, ...]", given)[1]
+    elif given is True:
+        given = sys.exception()
+    if isinstance(given, BaseException):
+        event["exception"] = describe(given)
     return event
 
 
@@ -91,6 +92,7 @@ def describe(error: BaseException) -> str:
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     said = f"{type(error).__name__} at {' > '.join(places)}" if places else type(error).__name__
     if isinstance(error, BaseExceptionGroup):
-        said += f" ({'; '.join(map(describe, error.exceptions))})"
+        parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        said += f" ({'; '.join(map(describe, parts))})"
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return f"{said}, from {describe(cause)}" if cause is not None else said

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import structlog
 from google.protobuf.duration_pb2 import Duration
@@ -127,7 +127,7 @@ def _late() -> bool:
 def _reason(error: BaseException) -> str:
     """The reason of the first typed error in a group, or of the error itself."""
     if isinstance(error, BaseExceptionGroup):
-        reasons = [_reason(part) for part in error.exceptions]
+        reasons = [_reason(part) for part in cast("BaseExceptionGroup[BaseException]", error).exceptions]
         return next((reason for reason in reasons if reason != "INTERNAL"), "INTERNAL")
     return error.reason if isinstance(error, MeshError) else "INTERNAL"
 

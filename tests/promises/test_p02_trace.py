@@ -1,18 +1,17 @@
 """P2: one turn is one trace with one root and exact parents, over every service and every parallel shield."""
 
 import asyncio
+import importlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias
 
 import grpc
 import pytest
 from opentelemetry import trace
-from opentelemetry.instrumentation.grpc import aio_client_interceptors, client_interceptor
-from opentelemetry.instrumentation.grpc.grpcext import intercept_channel
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -350,12 +349,9 @@ def caller() -> Generator[Theirs]:
         provider.shutdown()
 
 
-# Their functions have no types.
-THEIRS: Final[dict[str, Callable[..., Any]]] = {
-    "aio": cast("Callable[..., Any]", aio_client_interceptors),
-    "sync": cast("Callable[..., Any]", client_interceptor),
-    "channel": cast("Callable[..., Any]", intercept_channel),
-}
+# What they export has no types.
+INSTRUMENTATION: Final[Any] = importlib.import_module("opentelemetry.instrumentation.grpc")
+GRPCEXT: Final[Any] = importlib.import_module("opentelemetry.instrumentation.grpc.grpcext")
 
 UNSAMPLED: Final = trace.SpanContext(
     trace_id=0x0AF7651916CD43DD8448EB211C80319C, span_id=0xB7AD6B7169203331, is_remote=True
@@ -373,7 +369,7 @@ def asking(text: str = "hello") -> chat_pb2.ChatRequest:
 
 
 async def aio_caller(target: str, theirs: Theirs) -> None:
-    interceptors = THEIRS["aio"](tracer_provider=theirs.provider)
+    interceptors = INSTRUMENTATION.aio_client_interceptors(tracer_provider=theirs.provider)
     async with grpc.aio.insecure_channel(target, interceptors=interceptors) as channel:
         events = [event async for event in chat_pb2_grpc.ChatServiceStub(channel).Chat(asking(), timeout=TIMEOUT)]
     assert events[-1].HasField("finished")
@@ -382,7 +378,7 @@ async def aio_caller(target: str, theirs: Theirs) -> None:
 async def sync_caller(target: str, theirs: Theirs) -> None:
     def talk() -> None:
         with grpc.insecure_channel(target) as plain:
-            channel = THEIRS["channel"](plain, THEIRS["sync"](theirs.provider))
+            channel = GRPCEXT.intercept_channel(plain, INSTRUMENTATION.client_interceptor(theirs.provider))
             *_, last = chat_pb2_grpc.ChatServiceStub(channel).Chat(asking(), timeout=TIMEOUT)
             assert last.HasField("finished")
 

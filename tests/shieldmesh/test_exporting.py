@@ -3,10 +3,10 @@
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import pytest
@@ -17,6 +17,10 @@ from shieldmesh import exporting, telemetry
 from shieldmesh.interceptors.call import ServerIdentity
 from shieldmesh.metrics import TURNS, instruments
 from shieldmesh.telemetry import Name
+
+# What these export has no types.
+TRACES: Any = trace_service_pb2_grpc
+METRICS: Any = metrics_service_pb2_grpc
 
 IDENTITY = ServerIdentity("shield", "shield-1")
 
@@ -146,11 +150,8 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer, metrics_service_pb2_
 def receiving() -> Generator[Receiver]:
     receiver = Receiver()
     server = grpc.server(ThreadPoolExecutor(2))
-    for add in (
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server,
-        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server,
-    ):
-        cast("Callable[..., None]", add)(receiver, server)  # their stubs have no types
+    TRACES.add_TraceServiceServicer_to_server(receiver, server)
+    METRICS.add_MetricsServiceServicer_to_server(receiver, server)
     receiver.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:

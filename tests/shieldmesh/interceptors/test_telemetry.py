@@ -5,19 +5,15 @@ does better makes the test fail, and docs/adr/0002 can be thought over again.
 """
 
 import asyncio
+import importlib
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import grpc
 import pytest
 from opentelemetry import trace
-from opentelemetry.instrumentation.grpc import (
-    GrpcAioInstrumentorClient,
-    aio_client_interceptors,
-    aio_server_interceptor,
-)
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
@@ -32,6 +28,8 @@ from tests.promises.observing import SpanLedger
 TIMEOUT: Final = 30.0
 """Seconds until a test gives up waiting."""
 
+INSTRUMENTATION: Final[Any] = importlib.import_module("opentelemetry.instrumentation.grpc")
+"""What it exports has no types."""
 OURS: Final = "ours"
 THEIRS: Final = pytest.param("theirs", marks=pytest.mark.xfail(strict=True, reason="see docs/adr/0002"))
 BOTH: Final = pytest.mark.parametrize("whose", [OURS, "theirs"])
@@ -191,7 +189,7 @@ async def test_an_application_that_instruments_grpc_sees_each_call_once(tmp_path
 @contextmanager
 def instrumented(spans: "Spans") -> Generator[None]:
     """Puts their interceptors into every channel made inside the block."""
-    theirs = cast("Callable[[], Any]", GrpcAioInstrumentorClient)()  # it has no types
+    theirs = INSTRUMENTATION.GrpcAioInstrumentorClient()
     theirs.instrument(tracer_provider=spans.provider)
     try:
         yield
@@ -259,8 +257,8 @@ def mesh_interceptor() -> MeshInterceptor:
 
 
 def server_interceptor(spans: Spans) -> grpc.aio.ServerInterceptor:
-    make = cast("Callable[..., grpc.aio.ServerInterceptor]", aio_server_interceptor)  # it has no types
-    return make(tracer_provider=spans.provider)
+    interceptor: grpc.aio.ServerInterceptor = INSTRUMENTATION.aio_server_interceptor(tracer_provider=spans.provider)
+    return interceptor
 
 
 @asynccontextmanager
@@ -291,8 +289,8 @@ async def calling(whose: str, target: str, spans: Spans) -> AsyncGenerator[grpc.
         yield channels.get(target)
         await channels.close()
         return
-    make = cast("Callable[..., Any]", aio_client_interceptors)  # it has no types
-    async with grpc.aio.insecure_channel(target, interceptors=make(tracer_provider=spans.provider)) as channel:
+    interceptors = INSTRUMENTATION.aio_client_interceptors(tracer_provider=spans.provider)
+    async with grpc.aio.insecure_channel(target, interceptors=interceptors) as channel:
         yield channel
 
 
