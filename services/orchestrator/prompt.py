@@ -15,7 +15,7 @@ class Prompt:
     """A validated conversation on its way to the model.
 
     The shields see one text per message, its parts joined as the model reads them, and after these the arguments of
-    every tool call: nothing that a client can write passes unseen.
+    every tool call. They do not see what the application declares beside the conversation: tools, a schema, stop texts.
     """
 
     def __init__(self, profile: Profile, request: chat_pb2.ChatRequest) -> None:

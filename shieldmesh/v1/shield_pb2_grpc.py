@@ -71,7 +71,8 @@ class ShieldServiceServicer(object):
         tell up to where each lane is cleared. All shields run in parallel.
 
         The caller MUST NOT let text leave beyond the watermark, and MUST apply every edit. After a verdict with
-        ACTION_BLOCK the server ends the stream with OK. The answers are the same however the text is cut.
+        ACTION_BLOCK the server ends the stream with OK. However the text is cut, the edits and the verdicts are the
+        same; only the order of verdicts that do not hold text MAY differ.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -120,7 +120,8 @@ class ShieldServiceStub(typing.Generic[_ShieldServiceInspectType, _ShieldService
     tell up to where each lane is cleared. All shields run in parallel.
 
     The caller MUST NOT let text leave beyond the watermark, and MUST apply every edit. After a verdict with
-    ACTION_BLOCK the server ends the stream with OK. The answers are the same however the text is cut.
+    ACTION_BLOCK the server ends the stream with OK. However the text is cut, the edits and the verdicts are the
+    same; only the order of verdicts that do not hold text MAY differ.
     """
 
     ListShields: _ShieldServiceListShieldsType
@@ -166,7 +167,8 @@ class ShieldServiceServicer(metaclass=abc.ABCMeta):
         tell up to where each lane is cleared. All shields run in parallel.
 
         The caller MUST NOT let text leave beyond the watermark, and MUST apply every edit. After a verdict with
-        ACTION_BLOCK the server ends the stream with OK. The answers are the same however the text is cut.
+        ACTION_BLOCK the server ends the stream with OK. However the text is cut, the edits and the verdicts are the
+        same; only the order of verdicts that do not hold text MAY differ.
         """
 
     @abc.abstractmethod
