@@ -79,7 +79,7 @@ async def _open(model: Model) -> Backend:
         case LlamaModel():
             try:
                 return await LlamaBackend.open(model.options, model.max_running)
-            except (FileNotFoundError, RuntimeError) as error:
+            except (FileNotFoundError, ImportError, RuntimeError) as error:
                 raise ConfigurationError(f"the model {model.name} cannot be opened: {error}") from error
         case ReplayModel():
             return ReplayBackend(model.options)

@@ -54,11 +54,15 @@ class LlamaBackend:
         Raises:
             FileNotFoundError: there is no model file.
             RuntimeError: llama.cpp cannot load it.
+            ImportError: llama.cpp itself cannot be loaded.
         """
         path = weights.find(options.path)
         directory = tempfile.TemporaryDirectory(prefix="shieldmesh-")
         try:
             loaded = await context.run_in_thread(engine.load, path, options, max_running, Path(directory.name))
+        except ImportError:
+            directory.cleanup()
+            raise
         except RuntimeError:
             directory.cleanup()
             raise RuntimeError(f"llama.cpp cannot load {path}: a GGUF file of a text model is expected") from None

@@ -34,8 +34,12 @@ def load(weights: Path, options: LlamaOptions, slots: int, directory: Path) -> E
 
     Raises:
         RuntimeError: llama.cpp cannot load the file.
+        ImportError: llama.cpp itself cannot be loaded; the message says what to install.
     """
-    llama: Any = importlib.import_module("xllamacpp")  # Any: it ships no types
+    try:
+        llama: Any = importlib.import_module("xllamacpp")  # Any: it ships no types
+    except ImportError as error:
+        raise ImportError(f"llama.cpp cannot be loaded ({error}): install OpenMP (Debian: libgomp1)") from error
     params = llama.CommonParams()
     params.model.path = str(weights)
     params.n_parallel = slots
