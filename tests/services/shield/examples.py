@@ -26,6 +26,13 @@ MATCHES: Final = (
     KEY,
     "project bluebird",
     "Bluebird",
+    "https://evil.test/?card=4111111111111111",
+    "192.168.2.10",
+    "AB 12 34 56 C",
+    "536-90-4399",
+    "postgres://jane:pa55@example.com/",
+    "\u200b\u202e",
+    "".join(chr(0xE0000 + ord(char)) for char in "fox"),
 )
 NEAR_MATCHES: Final = (
     "4111 1111 1111 1112",
@@ -43,6 +50,11 @@ NEAR_MATCHES: Final = (
     "project bluebirds",
     "2024-11-21 08:07",
     "eyJhbGciOi.eyJ",
+    "https://example.com/a?b.",
+    "https://",
+    "2001:db8::",
+    "\u200d",
+    "e\u0301\ufb01\u2026\u00bd",
     "İstanbul ß K",
     "Grüße 你好 👩‍👩‍👧",
 )

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from services.shield.catalogue import Catalogue
 from services.shield.inspection import SLICE, Inspection
-from services.shield.ledger import Judged, Ledger, Release
+from services.shield.ledger import Ledger, Release
 from services.shield.shield import Finding, Lane, Progress, Rules, Shield
 from services.shield.spans import ShieldSpans
 from shieldmesh.profile import struct
 from shieldmesh.v1 import policy_pb2
 from tests.services.shield.examples import CARD, CUTS, cut, texts
+from tests.services.shield.reading import inspect
 
 ALLOW, FLAG, REDACT, BLOCK = (
     policy_pb2.ACTION_ALLOW,
@@ -22,41 +23,6 @@ ALLOW, FLAG, REDACT, BLOCK = (
     policy_pb2.ACTION_BLOCK,
 )
 CATALOGUE = Catalogue(capacity=64, default_timeout=5.0)
-
-
-class Outcome:
-    """What a reader who does as the contract says sees of a text, however it came."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.told: list[Judged] = []
-        self.blocked = False
-        self._watermark = 0
-
-    def take(self, original: str, release: Release) -> None:
-        assert not self.blocked
-        assert self._watermark <= release.watermark <= len(original)
-        position = self._watermark
-        for edit in release.edits:
-            assert position <= edit.start < edit.end <= release.watermark
-            self.text += original[position : edit.start] + edit.placeholder
-            position = edit.end
-        self.text += original[position : release.watermark]
-        self._watermark = release.watermark
-        self.told = sorted([*self.told, *release.findings])
-        self.blocked = release.blocked
-
-
-async def inspect(shields: tuple[Shield, ...], pieces: list[str]) -> Outcome:
-    outcome, original = Outcome(), ""
-    with ShieldSpans(shields) as spans:
-        inspection = Inspection(shields, spans)
-        for number, piece in enumerate(pieces):
-            original += piece
-            outcome.take(original, await inspection.feed(piece, end=number == len(pieces) - 1))
-            if outcome.blocked:
-                break
-    return outcome
 
 
 async def shields(pii: int, secrets: int, terms: int, by_kind: int) -> tuple[Shield, ...]:
