@@ -14,8 +14,9 @@ Rpc: TypeAlias = "grpc.aio.StreamStreamMultiCallable[inference_pb2.GenerateReque
 Call: TypeAlias = "grpc.aio.StreamStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateEvent]"
 Take = Callable[[inference_pb2.GenerateEvent], Awaitable[None]]
 
-STOP_SECONDS: Final = 0.2
-"""How long a stopped engine may take to say what it generated, before the call is cancelled without that."""
+STOP_SECONDS: Final = 2.0
+"""How long a stopped engine may take to say what it generated, before the call is cancelled without that. It has heard
+`stop` by then: waiting for the account costs no tokens."""
 
 
 async def generate(rpc: "Rpc", opening: inference_pb2.GenerateOpen, take: Take, let_go: Callable[[], None]) -> None:
