@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 REAL_SECONDS = 30.0
 """Of real time, after which a test that waits for something has failed."""
@@ -22,7 +22,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
 
     def timers(self) -> list[float]:
         """When the timers ring, soonest first, in seconds from now."""
-        pending: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]  # asyncio's own heap
+        pending = cast("list[asyncio.TimerHandle]", vars(self)["_scheduled"])  # asyncio's own heap
         return sorted(timer.when() - self._now for timer in pending if not timer.cancelled())
 
     def ring_next(self) -> None:
