@@ -51,6 +51,15 @@ def test_a_pod_is_restricted(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
+def test_prometheus_is_pointed_at_the_port_that_serves_metrics(service: str) -> None:
+    """The annotations that scrape configurations read name the port of the service's settings."""
+    _, _, port = environment(service)[f"SHIELDMESH_{service.upper()}_METRICS_LISTEN"].rpartition(":")
+    (deployment,) = of_kind(written(service), "Deployment")
+    annotations = deployment["spec"]["template"]["metadata"]["annotations"]
+    assert annotations == {"prometheus.io/scrape": "true", "prometheus.io/port": port}
+
+
+@pytest.mark.parametrize("service", SERVICES)
 def test_kubernetes_asks_the_port_that_the_service_listens_on(service: str) -> None:
     """All three probes are gRPC's own, on the port of the service's settings and of its Services."""
     _, _, port = environment(service)[f"SHIELDMESH_{service.upper()}_LISTEN"].rpartition(":")
