@@ -22,7 +22,7 @@ ACTIONS: Final = (FLAG, REDACT, BLOCK)
 MATCH_TYPES: Final = sorted(name for name, each in SHIELD_TYPES.items() if each.kind == "match")
 OPTIONS: Final[dict[str, dict[str, object]]] = {
     "pii": {"region": "US", "countries": ["us", "gb", "nl"]},
-    "deny_list": {"terms": ["project bluebird", "bluebird", "example", "1111 1111", "fox", "c++"]},
+    "deny_list": {"terms": ["project bluebird", "bluebird", "example", "1111 1111", "fox", "c++", "ano"]},
     "url": {"allow": ["example.com"]},
 }
 CATALOGUE: Final = Catalogue(capacity=len(MATCH_TYPES) * len(ACTIONS), default_timeout=60.0)

@@ -18,6 +18,11 @@ class Run(NamedTuple):
 _SHOWN: Final = itemgetter(0)
 
 
+MOST_HIDDEN: Final = 1_000
+"""Characters in a row that may show nothing; more of them show BREAK once, so that no match goes on for ever."""
+BREAK: Final = "\ufffd"
+
+
 class View:
     """The normalised view of one text: see `folding`. What is shown never depends on what follows.
 
@@ -27,7 +32,7 @@ class View:
         last: The last letter of the view, with its marks.
     """
 
-    __slots__ = ("_runs", "_straight", "last", "seen", "shown")
+    __slots__ = ("_hidden", "_runs", "_straight", "last", "seen", "shown")
 
     def __init__(self, shown: int = 0, seen: int = 0, last: str = "") -> None:
         """A view that goes on from here; before, each character showed one as far back as is asked for."""
@@ -36,11 +41,12 @@ class View:
         self.last = last
         self._runs = [Run(0, seen - shown, single=False)]
         self._straight = True
+        self._hidden = 0
 
     @property
     def even(self) -> bool:
         """Whether from the last place that may be asked for on, each character shows one, so far."""
-        return self._straight and len(self._runs) == 1
+        return self._straight and len(self._runs) == 1 and not self._hidden
 
     def feed(self, text: str) -> str:
         """Takes the next piece of the text; what it adds to the view."""
@@ -67,6 +73,9 @@ class View:
         else:
             folded = fold_mark(self.last, char) if is_mark(char) else fold(char)
             self.last = letter(self.last + folded)
+        self._hidden = 0 if folded else self._hidden + 1
+        if self._hidden == MOST_HIDDEN:
+            folded = self.last = BREAK
         if len(folded) != 1:
             self._straight = False
             if folded:

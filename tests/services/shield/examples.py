@@ -55,6 +55,8 @@ NEAR_MATCHES: Final = (
     "2001:db8::",
     "\u200d",
     "e\u0301\ufb01\u2026\u00bd",
+    "an\u0303o",
+    "ano",
     "İstanbul ß K",
     "Grüße 你好 👩‍👩‍👧",
 )

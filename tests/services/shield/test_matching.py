@@ -4,18 +4,19 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.shield.detectors import deny_list, pii, secrets
+from services.shield.detectors import deny_list, invisible, pii, secrets, url
 from services.shield.match import MatchShield
 from services.shield.matching.automaton import from_regex, from_terms
 from services.shield.matching.folding import cases
 from services.shield.matching.pattern import Pattern
 from services.shield.shield import Finding, Rules
-from shieldmesh.profile.options import DenyListOptions, PiiOptions, SecretsOptions
+from shieldmesh.profile.options import Country, DenyListOptions, InvisibleOptions, PiiOptions, SecretsOptions
 from shieldmesh.v1 import policy_pb2
 from tests.services.shield.examples import CUTS, cut, texts
 
@@ -161,7 +162,22 @@ def test_kinds_that_do_not_hold_leave_the_watermark_alone() -> None:
     assert [finding.kind for finding in lane.feed(".com", end=True).findings] == ["email"]
 
 
-@pytest.mark.parametrize("hostile", ["1 ", "a.", "a@", "4-", "-----BEGIN PRIVATE KEY-----", "+1 2 3 4 5 6 7 8 9 "])
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        *"a4",
+        "1 ",
+        "a.",
+        "a@",
+        "4-",
+        "1.1.",
+        "a::",
+        "http://a.",
+        "://a:",
+        "-----BEGIN PRIVATE KEY-----",
+        "+1 2 3 4 5 6 7 8 9 ",
+    ],
+)
 def test_hostile_text_is_forgotten_as_it_goes(hostile: str) -> None:
     """However long a text goes on, a shield remembers at most the longest match and one character."""
     for shield in built_in():
@@ -197,7 +213,9 @@ def built_in() -> list[MatchShield]:
     """Every built-in shield."""
     terms = ("project bluebird", "bluebird", "c++", "fox")
     return [
-        MatchShield(REDACT, list(pii.patterns(PiiOptions(region="US")))),
+        MatchShield(REDACT, list(pii.patterns(PiiOptions(region="US", countries=get_args(Country))))),
         MatchShield(REDACT, list(secrets.patterns(SecretsOptions()))),
         MatchShield(REDACT, list(deny_list.patterns(DenyListOptions(terms=terms)))),
+        MatchShield(REDACT, [url.pattern(["example.com"])], normalise=False),
+        MatchShield(REDACT, list(invisible.patterns(InvisibleOptions())), normalise=False),
     ]

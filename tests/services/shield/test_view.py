@@ -100,6 +100,7 @@ def test_what_characters_stand_for(text: str, shown: str) -> None:
 def test_letters_with_marks_are_other_letters() -> None:
     """A term is found however its letters are put together, and never where a mark makes it another word."""
     assert not found(terms("ano"), ["año an\u0303o"])
+    assert not found(terms("ano"), ["an", "", "\u0303o"])
     assert [(each.start, each.end) for each in found(terms("año"), ["an\u0303o AÑO ano"])] == [(0, 4), (5, 8)]
     assert not found(terms("an"), ["an\u0303 ñan"])
 
@@ -124,14 +125,26 @@ def test_alternatives_of_a_term_are_what_views_show() -> None:
 
 
 def test_a_pile_of_marks_takes_no_memory_and_hides_nothing() -> None:
-    """A hundred thousand marks, or invisible characters, are forgotten as they come."""
-    for pile in ("\u0332" * 100_000, "\u200b" * 100_000):
+    """Hundreds of marks or invisible characters hide nothing; a hundred thousand of them end what they stand in."""
+    for hidden in "\u0332\u200b":
         lane = PII.lane()
-        assert lane.feed("4" + pile, end=False).watermark == 0
+        assert lane.feed("4" + hidden * 900, end=False).watermark == 0
         (finding,) = lane.feed(CARD[1:] + " ", end=True).findings
-        assert (finding.start, finding.end) == (0, len(CARD + pile))
+        assert (finding.start, finding.end) == (0, 900 + len(CARD))
+        lane, seen = PII.lane(), 0
+        for piece in ("4", *[hidden * 500] * 200):
+            seen += len(piece)
+            assert seen - lane.feed(piece, end=False).watermark <= 1_500
     view = View()
-    assert view.feed("e" + "\u0301\u0302" * 50_000) == "e\u0301"
+    assert view.feed("e" + "\u0301\u0302" * 400) == "e\u0301"
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(998, 1_003), st.integers(998, 1_003), CUTS)
+def test_a_pile_ends_a_match_at_the_same_place_in_every_cut(one: int, other: int, cuts: list[int]) -> None:
+    """Whether characters that show nothing are too many does not depend on how they came."""
+    text = "x" + "\u200b" * one + "project" + "\u200b" * other + " bluebird " + "\u0332" * other + "project bluebird"
+    assert found(TERMS, cut(text, cuts)) == found(TERMS, [text])
 
 
 def test_nothing_is_held_behind_what_is_clear() -> None:
