@@ -1,6 +1,6 @@
 """Match shields: patterns over a text, decided as early as they can be."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from shieldmesh.v1 import policy_pb2
@@ -43,33 +43,27 @@ class ViewLane:
     else.
     """
 
-    __slots__ = ("_before", "_lane", "_shift", "_special", "_view")
+    __slots__ = ("_before", "_lane", "_special", "_view")
 
     def __init__(self, lane: "MatchLane") -> None:
         self._lane = lane
         self._view: View | None = None
         self._special = special().search
         self._before = ""
-        self._shift = 0
 
     def feed(self, text: str, *, end: bool) -> Progress:
         """Takes the next piece of the text and tells what is known now."""
         if self._view is not None or not (text.isascii() or self._special(text) is None):
             return self._feed_view(text, end=end)
-        findings, watermark, decided = progress = self._lane.feed(text, end=end)
         self._before = text or self._before
-        shift = self._shift
-        if not shift:
-            return progress
-        if findings:
-            findings = tuple(Finding(each.kind, each.start + shift, each.end + shift, each.score) for each in findings)
-        return Progress(findings, watermark + shift, decided + shift)
+        return self._lane.feed(text, end=end)
 
     def _feed_view(self, text: str, *, end: bool) -> Progress:
-        shown, view = self._lane.seen, self._view
+        lane, view = self._lane, self._view
         if view is None:
-            view = self._view = View(shown, shown + self._shift, self._before[-1:])
-        progress = self._lane.feed(view.feed(text), end=end)
+            view = self._view = View(lane.seen, lane.seen + lane.shift, self._before[-1:])
+            lane.shift = 0
+        progress = lane.feed(view.feed(text), end=end)
         findings = tuple(
             # A finding ends behind the character that shows its last one; what shows nothing there stays in the text.
             Finding(each.kind, view.origin(each.start), view.origin(each.end - 1) + 1, each.score)
@@ -78,7 +72,7 @@ class ViewLane:
         watermark, decided = view.origin(progress.watermark), view.origin(progress.decided)
         view.forget(progress.decided)
         if view.even:
-            self._shift, self._before, self._view = view.seen - view.shown, view.last, None
+            lane.shift, self._before, self._view = view.seen - view.shown, view.last, None
         return Progress(findings, watermark, decided)
 
 
@@ -87,30 +81,38 @@ class MatchLane:
 
     Attributes:
         seen: Code points of the text so far.
+        shift: What is added to every offset that is told.
     """
 
-    __slots__ = ("_holding", "_watching", "seen")
+    __slots__ = ("_holding", "_watching", "seen", "shift")
 
     def __init__(self, holding: Matching | None, watching: Matching | None) -> None:
         """What text waits for, and what is only reported."""
         self._holding = holding
         self._watching = watching
         self.seen = 0
+        self.shift = 0
 
     def feed(self, text: str, *, end: bool) -> Progress:
         """Takes the next piece of the text and tells what is known now."""
-        self.seen = watermark = decided = self.seen + len(text)
+        self.seen += len(text)
+        shift = self.shift
         findings: tuple[Finding, ...] = ()
+        watermark = decided = self.seen + shift
         if self._holding is not None:
-            if spans := self._holding.feed(text, end):
-                findings = tuple(map(_finding, spans))
-            watermark = decided = self._holding.decided
+            spans = self._holding.feed(text, end)
+            watermark = decided = self._holding.decided + shift
+            if spans:
+                findings = self._findings(spans)
         if self._watching is not None:
-            if spans := self._watching.feed(text, end):
-                findings += tuple(map(_finding, spans))
-            decided = min(decided, self._watching.decided)
+            spans = self._watching.feed(text, end)
+            decided = min(decided, self._watching.decided + shift)
+            if spans:
+                findings += self._findings(spans)
         return Progress(findings, watermark, decided)
 
-
-def _finding(span: Span) -> Finding:
-    return Finding(span.pattern.kind, span.start, span.end, span.pattern.score)
+    def _findings(self, spans: Iterable[Span]) -> tuple[Finding, ...]:
+        shift = self.shift
+        return tuple(
+            Finding(span.pattern.kind, span.start + shift, span.end + shift, span.pattern.score) for span in spans
+        )
