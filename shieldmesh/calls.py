@@ -79,16 +79,17 @@ class _Ending:
     def note(self, call: grpc.aio.Call) -> None:
         """Looks at the status of a call that is done."""
         code, details = at_once(call.code()), at_once(call.details())
-        if code not in {None, grpc.StatusCode.OK} and details != _WRITE_FAILED:
+        if code is not None and code is not grpc.StatusCode.OK and details != WRITE_FAILED:
             initial, trailing = grpc.aio.Metadata(), at_once(call.trailing_metadata())
             self.error = grpc.aio.AioRpcError(code, initial, trailing or initial, details)
 
     def of(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
         """What `error` should have been."""
-        return self.error if self.error is not None and error.details() == _WRITE_FAILED else error
+        return self.error if self.error is not None and error.details() == WRITE_FAILED else error
 
 
-_WRITE_FAILED: Final = "Internal error from Core"
+WRITE_FAILED: Final = "Internal error from Core"
+"""What grpc.aio says of a call after a failed write. The status that the server sent may come before or after it."""
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def _typed_errors(rpc: object, ending: _Ending | None = None) -> Generator[None]
 
 def _typed(rpc: object, error: grpc.aio.AioRpcError) -> MeshError:
     typed = errors.from_rpc_error(error)
-    if error.details() == _WRITE_FAILED:
+    if error.details() == WRITE_FAILED:
         typed = UnavailableError("a service ended the call while it was written to")
     if not typed.hops:
         # No service of this mesh answered: the path ends at the one that was called.
