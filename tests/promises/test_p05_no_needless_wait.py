@@ -24,7 +24,7 @@ LONGEST: Final = 120
 LETTER: Final = r"[A-Za-z\u00c0-\u024f\u0300-\u036f\u0370-\u052f]"
 LOCAL: Final = rf"(?:{LETTER}|[0-9._%+'-])"
 PHONE: Final = r"[0-9]*(?:[0-9][ .()/-]{1,2}[0-9]*){0,7}"
-TERMS: Final = ("project bluebird", "operation nightfall", "if and only if", "c++")
+TERMS: Final = ("project bluebird", "operation nightfall", "if and only if", "c++", "()")
 
 
 def beginnings(word: str, rest: str = "") -> str:
@@ -66,7 +66,12 @@ OPEN: Final[Mapping[str, tuple[str, ...]]] = {
         rf"(?:{beginnings('://')}|://[^\s:/?#@]+:?[^\s:/?#@]*)",
         f"(?:{beginnings('-----BEGIN', '.*')})",
     ),
-    "deny_list": tuple(rf"(?i:(?<!\w)(?:{beginnings(term)}))" for term in TERMS),
+    "deny_list": (
+        rf"(?i:(?<!\w)(?:{'|'.join(map(beginnings, TERMS[:3]))}))",
+        # A term that ends in a sign is known with its last character.
+        r"(?i:(?<!\w)c\+?)",
+        r"\(",
+    ),
     "url": (
         r"(?i:(?<![A-Za-z0-9])(?:h|ht|htt|https?|f|ft|ftp|ws?|wss))",
         r"(?i:(?<![A-Za-z0-9])(?:https?|ftp|wss?):[/\\]*(?:[^\s\"<>`^{|}()\[\]\\]*|\[[0-9a-f:.]*))",
