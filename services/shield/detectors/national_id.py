@@ -41,18 +41,22 @@ def _is_spanish(text: str) -> bool:
     return bool(dni.is_valid(text) or nie.is_valid(text))
 
 
+def _is_american(text: str) -> bool:
+    return bool(ssn.is_valid(text.replace(" ", "-")))
+
+
 def _is_british(text: str) -> bool:
     """The first two letters are ones that are given out; there is no check digit."""
     return text[:2].upper() not in {"BG", "GB", "KN", "NK", "NT", "TN", "ZZ"}
 
 
 _FORMATS: Final[dict[Country, _Format]] = {
-    "de": _Format("[1-9][0-9]( ?[0-9]{3}){3}", 14, lambda text: bool(idnr.is_valid(text))),
+    "de": _Format("[1-9][0-9]( ?[0-9]{3}){3}", 14, idnr.is_valid),
     "es": _Format("([0-9]{8}|[XYZxyz]-?[0-9]{7})-?[A-Za-z]", 11, _is_spanish),
     "fr": _Format(
         "[12] ?[0-9]{2} ?[0-9]{2} ?([0-9]{2}|2[AB]) ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}",
         21,
-        lambda text: bool(nir.is_valid(text)),
+        nir.is_valid,
     ),
     "gb": _Format(
         "[A-CEGHJ-PR-TW-Za-ceghj-pr-tw-z][A-CEGHJ-NPR-TW-Za-ceghj-npr-tw-z]( ?[0-9]{2}){3} ?[A-Da-d]", 13, _is_british
@@ -60,10 +64,8 @@ _FORMATS: Final[dict[Country, _Format]] = {
     "it": _Format(
         "[A-Za-z]{6}[0-9L-NP-Vl-np-v]{2}[A-Za-z][0-9L-NP-Vl-np-v]{2}[A-Za-z][0-9L-NP-Vl-np-v]{3}[A-Za-z]",
         16,
-        lambda text: bool(codicefiscale.is_valid(text)),
+        codicefiscale.is_valid,
     ),
-    "nl": _Format(
-        r"[0-9]{4}\.?[0-9]{2}\.?[0-9]{3}|[0-9]{3}\.[0-9]{3}\.[0-9]{3}", 11, lambda text: bool(bsn.is_valid(text))
-    ),
-    "us": _Format("[0-9]{3}[ -][0-9]{2}[ -][0-9]{4}", 11, lambda text: bool(ssn.is_valid(text.replace(" ", "-")))),
+    "nl": _Format(r"[0-9]{4}\.?[0-9]{2}\.?[0-9]{3}|[0-9]{3}\.[0-9]{3}\.[0-9]{3}", 11, bsn.is_valid),
+    "us": _Format("[0-9]{3}[ -][0-9]{2}[ -][0-9]{4}", 11, _is_american),
 }
