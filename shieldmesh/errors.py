@@ -17,6 +17,8 @@ from shieldmesh.v1 import errors_pb2
 
 DOMAIN: Final = "shieldmesh"
 STATUS_DETAILS_KEY: Final = "grpc-status-details-bin"
+USAGE_KEY: Final = "x-usage-bin"
+"""Trailing metadata of a generation that ended without `finished`: its `shieldmesh.v1.Usage`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,12 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
+from typing import TypeAlias
+
+import grpc
 
 from shieldmesh import validation
+from shieldmesh.errors import USAGE_KEY
 from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
 
 from .backend import Finish, FinishReason, Generation, Output, Usage
@@ -11,7 +15,9 @@ from .coalescing import coalesce
 from .control import listening, opening
 from .observation import Observation
 from .registry import Registry, ServedModel
-from .translation import delta_event, finished_event, from_request, started_event
+from .translation import delta_event, finished_event, from_request, started_event, usage
+
+Context: TypeAlias = "grpc.aio.ServicerContext[inference_pb2.GenerateRequest, inference_pb2.GenerateEvent]"
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
@@ -22,10 +28,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self._max_characters = max_characters
 
     async def Generate(  # noqa: N802  # the contract's name
-        self, request_iterator: AsyncIterator[inference_pb2.GenerateRequest], context: object
+        self, request_iterator: AsyncIterator[inference_pb2.GenerateRequest], context: "Context"
     ) -> AsyncGenerator[inference_pb2.GenerateEvent, None]:
         """See `shieldmesh.v1.InferenceService.Generate`."""
-        del context
         request = await opening(request_iterator)
         model = self._models.find(request.model)
         self._check(request)
@@ -37,9 +42,13 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 yield finished_event(FinishReason.CANCELLED, Usage(), first_token=None, total=0.0)
                 return
             yield started_event(model.name, queued)
-            async with aclosing(_events(model, generation, queued)) as events:
-                async for event in events:
-                    yield event
+            try:
+                async with aclosing(_events(model, generation, queued)) as events:
+                    async for event in events:
+                        yield event
+            except BaseException:
+                context.set_trailing_metadata(((USAGE_KEY, usage(generation.usage).SerializeToString()),))
+                raise
 
     async def ListModels(  # noqa: N802  # the contract's name
         self, request: inference_pb2.ListModelsRequest, context: object

@@ -56,21 +56,26 @@ def delta_event(output: Output) -> inference_pb2.GenerateEvent:
 
 
 def finished_event(
-    reason: FinishReason, usage: Usage, *, first_token: float | None, total: float
+    reason: FinishReason, cost: Usage, *, first_token: float | None, total: float
 ) -> inference_pb2.GenerateEvent:
     """The last event; times in seconds from admission."""
     finished = inference_pb2.GenerateFinished(
         reason=_REASONS[reason],
-        usage=generation_pb2.Usage(
-            prompt_tokens=usage.prompt,
-            cached_tokens=usage.cached,
-            completion_tokens=usage.completion,
-            total_tokens=usage.total,
-        ),
+        usage=usage(cost),
         time_to_first_token=None if first_token is None else duration(first_token),
         duration=duration(total),
     )
     return inference_pb2.GenerateEvent(finished=finished)
+
+
+def usage(cost: Usage) -> generation_pb2.Usage:
+    """What a generation cost."""
+    return generation_pb2.Usage(
+        prompt_tokens=cost.prompt,
+        cached_tokens=cost.cached,
+        completion_tokens=cost.completion,
+        total_tokens=cost.total,
+    )
 
 
 def _message(message: message_pb2.Message) -> Message:

@@ -8,7 +8,11 @@ from typing import Final, TypeAlias
 import grpc
 
 from shieldmesh import calls
-from shieldmesh.v1 import inference_pb2
+from shieldmesh.errors import USAGE_KEY
+from shieldmesh.interceptors.client import at_once
+from shieldmesh.v1 import generation_pb2, inference_pb2
+
+from .waiting import until_done
 
 Rpc: TypeAlias = "grpc.aio.StreamStreamMultiCallable[inference_pb2.GenerateRequest, inference_pb2.GenerateEvent]"
 Call: TypeAlias = "grpc.aio.StreamStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateEvent]"
@@ -34,26 +38,65 @@ async def generate(rpc: "Rpc", opening: inference_pb2.GenerateOpen, take: Take, 
         MeshError: the service failed.
     """
     async with calls.bidi(rpc) as call:
-        await call.write(inference_pb2.GenerateRequest(open=opening))
-        reader = asyncio.create_task(_read(call, take))
+        opened = asyncio.Event()
+        ending = _Ending()
+        call.add_done_callback(ending.note)
+        reader = asyncio.create_task(_converse(call, opening, opened, ending, take))
         try:
             await asyncio.shield(reader)
         finally:
             if not reader.done():
                 let_go()
-                await _stop(call, reader)
+                await until_done(asyncio.create_task(_stop(call, opened, reader)))
 
 
-async def _read(call: "Call", take: Take) -> None:
-    async for event in call:
-        await take(event)
+class _Ending:
+    """How the call ended, as its server said it.
+
+    Attributes:
+        heard: Set when the server has said it, not only this side.
+        usage: What a generation cost that ended without `finished`.
+    """
+
+    def __init__(self) -> None:
+        self.heard = asyncio.Event()
+        self.usage: generation_pb2.Usage | None = None
+
+    def note(self, call: grpc.aio.Call) -> None:
+        """Looks at the status of a call that is done."""
+        if at_once(call.details()) == calls.WRITE_FAILED:
+            return
+        for key, value in at_once(call.trailing_metadata()) or ():
+            if key == USAGE_KEY and isinstance(value, bytes):
+                self.usage = generation_pb2.Usage.FromString(value)
+        self.heard.set()
 
 
-async def _stop(call: "Call", reader: asyncio.Task[None]) -> None:
-    # Whatever goes wrong from here on, the turn is over already and has its own reason.
-    with suppress(TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+async def _converse(
+    call: "Call", opening: inference_pb2.GenerateOpen, opened: asyncio.Event, ending: _Ending, take: Take
+) -> None:
+    try:
+        await call.write(inference_pb2.GenerateRequest(open=opening))
+    finally:
+        opened.set()
+    try:
+        async for event in call:
+            await take(event)
+    except grpc.aio.AioRpcError:
+        await ending.heard.wait()
+        if ending.usage is not None:
+            await take(inference_pb2.GenerateEvent(finished=inference_pb2.GenerateFinished(usage=ending.usage)))
+        raise
+
+
+async def _stop(call: "Call", opened: asyncio.Event, reader: asyncio.Task[None]) -> None:
+    with suppress(TimeoutError):
         async with asyncio.timeout(STOP_SECONDS):
-            await call.write(inference_pb2.GenerateRequest(stop=inference_pb2.GenerateStop()))
+            # Cut off while the opening is on its way, an engine could begin that nobody accounts for.
+            await opened.wait()
+            # It may have ended already. Whatever is wrong with it, the turn is over and has its own reason.
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await call.write(inference_pb2.GenerateRequest(stop=inference_pb2.GenerateStop()))
             await asyncio.wait([reader])
     reader.cancel()
     await asyncio.wait([reader])

@@ -30,6 +30,7 @@ from .mailbox import Mailbox
 from .merging import event_weight, merge_events, merge_texts, text_weight
 from .prompt import Prompt
 from .report import reported
+from .waiting import until_done
 
 Guard: TypeAlias = "grpc.aio.StreamStreamCall[shield_pb2.InspectStreamRequest, shield_pb2.InspectStreamResponse]"
 
@@ -86,7 +87,9 @@ class Turn:
                 await work
             finally:
                 work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
+                await until_done(work)
+                if not work.cancelled():
+                    work.exception()  # looked at, or asyncio would complain that nobody did
 
     async def _run(self) -> None:
         ours = replace(context.current(), profile=self._profile.name)

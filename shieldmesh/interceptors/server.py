@@ -96,7 +96,9 @@ async def _write(context: ServicerContext, event: object) -> None:
 
 
 async def _abort(context: ServicerContext, error: MeshError) -> None:
-    trailing: list[tuple[str, str | bytes]] = [(errors.STATUS_DETAILS_KEY, errors.to_status(error).SerializeToString())]
+    details = (errors.STATUS_DETAILS_KEY, errors.to_status(error).SerializeToString())
+    # What the handler wants to say is said, too: an error's metadata would replace it.
+    trailing: list[tuple[str, str | bytes]] = [*(context.trailing_metadata() or ()), details]
     if len(error.hops) > 1:
         # What failed lies behind this service, which has tried again already: retries at every hop would multiply.
         trailing.append(_NO_RETRY)

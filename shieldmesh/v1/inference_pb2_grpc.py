@@ -60,6 +60,9 @@ class InferenceServiceServicer(object):
         really generated: the way to stop with an exact account. Cancelling the call stops the generation just as
         soon, without the account. Closing the sending side changes nothing.
 
+        A generation that fails after it was admitted tells what it cost, a serialized Usage, in the trailing metadata
+        `x-usage-bin`.
+
         Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELD_INVALID, CONTEXT_TOO_LONG),
         RESOURCE_EXHAUSTED (QUEUE_FULL), INTERNAL (ENGINE_FAILED).
         A stream of events is not a "response":

@@ -93,6 +93,9 @@ class InferenceServiceStub(typing.Generic[_InferenceServiceGenerateType, _Infere
     really generated: the way to stop with an exact account. Cancelling the call stops the generation just as
     soon, without the account. Closing the sending side changes nothing.
 
+    A generation that fails after it was admitted tells what it cost, a serialized Usage, in the trailing metadata
+    `x-usage-bin`.
+
     Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELD_INVALID, CONTEXT_TOO_LONG),
     RESOURCE_EXHAUSTED (QUEUE_FULL), INTERNAL (ENGINE_FAILED).
     A stream of events is not a "response":
@@ -129,6 +132,9 @@ class InferenceServiceServicer(metaclass=abc.ABCMeta):
         `stop` ends the generation early and still brings `finished`, with CANCELLED and the tokens that the engine
         really generated: the way to stop with an exact account. Cancelling the call stops the generation just as
         soon, without the account. Closing the sending side changes nothing.
+
+        A generation that fails after it was admitted tells what it cost, a serialized Usage, in the trailing metadata
+        `x-usage-bin`.
 
         Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELD_INVALID, CONTEXT_TOO_LONG),
         RESOURCE_EXHAUSTED (QUEUE_FULL), INTERNAL (ENGINE_FAILED).
