@@ -4,6 +4,7 @@ A server interceptor is a context manager around the handler, entered in the RPC
 once per message, so a stream costs no more for having ten of them.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -24,6 +25,10 @@ class ServerIdentity:
     """Host or pod name and a random suffix."""
     call_cap: float = 600.0
     """Seconds that a call may take when its caller set no deadline, and at most."""
+
+
+class CallerGoneError(asyncio.CancelledError):
+    """The caller of a call that is being served is gone: a cancellation that shows first where something is sent."""
 
 
 @dataclass(slots=True)

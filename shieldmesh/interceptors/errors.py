@@ -13,7 +13,7 @@ from opentelemetry import trace
 
 from shieldmesh import errors
 from shieldmesh.errors import Hop, InternalError, MeshError
-from shieldmesh.interceptors.call import ServerCall
+from shieldmesh.interceptors.call import CallerGoneError, ServerCall
 from shieldmesh.telemetry import span_id
 
 _log = logging.getLogger("shieldmesh.rpc")
@@ -28,6 +28,8 @@ async def serve(call: ServerCall) -> AsyncGenerator[None]:
     """
     try:
         yield
+    except CallerGoneError:
+        raise
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():

@@ -13,7 +13,7 @@ import grpc
 
 from shieldmesh import errors
 from shieldmesh.errors import MeshError
-from shieldmesh.interceptors.call import Metadata, ServerCall, ServerIdentity, ServerInterceptor
+from shieldmesh.interceptors.call import CallerGoneError, Metadata, ServerCall, ServerIdentity, ServerInterceptor
 
 # grpc's classes are generic for type checkers only, hence the quotes; request and response types differ per method.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -91,8 +91,8 @@ async def _write(context: ServicerContext, event: object) -> None:
     try:
         await context.write(event)
     except grpc.aio.InternalError as error:
-        # The peer is gone. grpc.aio cancels this task for that, but the failed write can come first.
-        raise asyncio.CancelledError from error
+        # grpc.aio cancels this task for that, but the failed write can come first.
+        raise CallerGoneError from error
 
 
 async def _abort(context: ServicerContext, error: MeshError) -> None:
@@ -102,7 +102,10 @@ async def _abort(context: ServicerContext, error: MeshError) -> None:
     if len(error.hops) > 1:
         # What failed lies behind this service, which has tried again already: retries at every hop would multiply.
         trailing.append(_NO_RETRY)
-    await context.abort(error.code, error.message, tuple(trailing))
+    try:
+        await context.abort(error.code, error.message, tuple(trailing))
+    except grpc.aio.InternalError as failure:
+        raise CallerGoneError from failure
 
 
 def _parts(handler: "Handler") -> tuple[Callable[..., Any], Callable[..., Any]]:

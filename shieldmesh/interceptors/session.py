@@ -63,7 +63,11 @@ def serve_edge(allowed: Collection[str] = ()) -> ServerInterceptor:
 
 
 def send(call: ClientCall) -> None:
-    """Sends the current context on."""
+    """Sends the current context on.
+
+    Raises:
+        InvalidArgumentError: the session values are more than the next service would take; the call is not made.
+    """
     ours = context.current()
     entries = (
         (SESSION, ours.session_id),
@@ -78,6 +82,7 @@ def send(call: ClientCall) -> None:
         for key, value in ours.values.items():
             bags = baggage.set_baggage(VALUE_PREFIX + key, value, bags)
         _PROPAGATOR.inject(carrier, bags)
+        _check_size(carrier.get(BAGGAGE, ""))
         call.metadata.extend(carrier.items())
 
 
@@ -93,17 +98,21 @@ def _id(metadata: Metadata, key: str) -> str:
 
 def _values(metadata: Metadata) -> MappingProxyType[str, str]:
     encoded = metadata.get(BAGGAGE, "")
-    if len(encoded) > LARGEST_BAGGAGE:
-        raise InvalidArgumentError(
-            f"the session values are too large: {len(encoded)} bytes of baggage, at most {LARGEST_BAGGAGE} are allowed",
-            field="metadata.baggage",
-        )
+    _check_size(encoded)
     if not encoded:
         return MappingProxyType({})
     bags = baggage.get_all(_PROPAGATOR.extract({BAGGAGE: encoded}))
     return MappingProxyType(
         {key.removeprefix(VALUE_PREFIX): str(value) for key, value in bags.items() if key.startswith(VALUE_PREFIX)}
     )
+
+
+def _check_size(encoded: str) -> None:
+    if len(encoded) > LARGEST_BAGGAGE:
+        raise InvalidArgumentError(
+            f"the session values are too large: {len(encoded)} bytes of baggage, at most {LARGEST_BAGGAGE} are allowed",
+            field="metadata.baggage",
+        )
 
 
 def _allowed(values: MappingProxyType[str, str], allowed: Collection[str]) -> MappingProxyType[str, str]:

@@ -19,6 +19,9 @@ from opentelemetry.trace import format_span_id, format_trace_id
 from shieldmesh import logs, telemetry
 from shieldmesh.interceptors.call import ServerIdentity
 
+TOO_LATE = "ExecuteBatchError raised in core by servicer method"
+"""What grpc.aio says when a call ends well just as its caller leaves. Nobody can do anything about it."""
+
 
 class SpanLedger(SpanProcessor):
     """Every span, those that are still open apart."""
@@ -55,7 +58,8 @@ class Observed:
 
     def warnings(self) -> list[dict[str, Any]]:
         """The lines that say that something is wrong: a context that could not be detached, a task that failed."""
-        return [line for line in self.lines() if line["level"] not in {"debug", "info"}]
+        loud = [line for line in self.lines() if line["level"] not in {"debug", "info"}]
+        return [line for line in loud if not line["event"].startswith(TOO_LATE)]
 
     def sums(self, metric: str, label: str) -> Mapping[str, float]:
         """The sum of a histogram by one of its labels."""
