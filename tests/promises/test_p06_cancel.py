@@ -35,6 +35,9 @@ async def stopping(directory: Path, profile: dict[str, Any], **options: Any) -> 
             await _others_alone_generate(mesh)
             await eventually(lambda: not seen.spans.open)
         assert seen.warnings() == []
+        # The engine heard `stop`; that the call is cancelled, too, is for engines that hear nothing.
+        ended = {line["reason"] for line in seen.lines() if line["event"] == "generation ended"}
+        assert ended <= {"STOP", "CANCELLED"}
 
 
 async def _others_alone_generate(mesh: Mesh) -> None:
