@@ -6,8 +6,9 @@ cancel what is left at the end of the block and raise `MeshError`s.
 
 from __future__ import annotations  # grpc.aio's call types cannot be subscripted before grpcio 1.84
 
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, contextmanager
+from types import TracebackType
 from typing import Final, TypeVar, cast
 
 import grpc
@@ -18,6 +19,7 @@ from shieldmesh.interceptors.client import at_once
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+C = TypeVar("C", bound=grpc.aio.Call)
 
 
 async def unary(rpc: grpc.aio.UnaryUnaryMultiCallable[Q, A], request: Q, *, timeout: float | None = None) -> A:
@@ -30,40 +32,60 @@ async def unary(rpc: grpc.aio.UnaryUnaryMultiCallable[Q, A], request: Q, *, time
         return await rpc(request, timeout=timeout)
 
 
-@asynccontextmanager
-async def stream(
+def stream(
     rpc: grpc.aio.UnaryStreamMultiCallable[Q, A], request: Q, *, timeout: float | None = None
-) -> AsyncGenerator[grpc.aio.UnaryStreamCall[Q, A]]:
+) -> AbstractAsyncContextManager[grpc.aio.UnaryStreamCall[Q, A]]:
     """The responses to `request`; leaving the block cancels the call if it still runs.
 
     Raises:
         MeshError: the call failed.
     """
-    with _typed_errors(rpc):
-        call = rpc(request, timeout=timeout)
-        try:
-            yield call
-        finally:
-            call.cancel()
+    return _Open(lambda: rpc(request, timeout=timeout), _typed_errors(rpc))
 
 
-@asynccontextmanager
-async def bidi(
+def bidi(
     rpc: grpc.aio.StreamStreamMultiCallable[Q, A], *, timeout: float | None = None
-) -> AsyncGenerator[grpc.aio.StreamStreamCall[Q, A]]:
+) -> AbstractAsyncContextManager[grpc.aio.StreamStreamCall[Q, A]]:
     """A call to write to and read from; leaving the block cancels it if it still runs.
 
     Raises:
         MeshError: the call failed.
     """
     ending = _Ending()
-    with _typed_errors(rpc, ending):
-        call = rpc(timeout=timeout)
-        call.add_done_callback(ending.note)
-        try:
-            yield call
-        finally:
-            call.cancel()
+
+    def call() -> grpc.aio.StreamStreamCall[Q, A]:
+        made = rpc(timeout=timeout)
+        made.add_done_callback(ending.note)
+        return made
+
+    return _Open(call, _typed_errors(rpc, ending))
+
+
+class _Open(AbstractAsyncContextManager[C]):
+    """An open call.
+
+    No asynchronous generator: a loop that ends closes all of those at once, and the one around this block would find
+    this one closed already.
+    """
+
+    def __init__(self, make: Callable[[], C], typed: AbstractContextManager[None]) -> None:
+        self._make = make
+        self._typed = typed
+        self._call: C | None = None
+
+    async def __aenter__(self) -> C:
+        with ExitStack() as stack:
+            stack.enter_context(self._typed)
+            self._call = self._make()
+            stack.pop_all()
+        return self._call
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> bool | None:
+        if self._call is not None:
+            self._call.cancel()
+        return self._typed.__exit__(kind, error, place)
 
 
 class _Ending:

@@ -5,6 +5,7 @@ steps of another turn, every span has ended, and no task is left. How long that 
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -103,6 +104,34 @@ async def test_from_a_thread_without_a_loop(tmp_path: Path) -> None:
 
     async with stopping(tmp_path, {"model": "endless"}) as mesh:
         await asyncio.to_thread(read_a_little, mesh.target("gateway"))
+
+
+FORGETFUL = """
+import asyncio, sys
+import shieldmesh
+
+kept = []
+
+async def main():
+    mesh = shieldmesh.connect(sys.argv[1])
+    for _ in range(8):
+        turn = mesh.chat("hello", timeout=10)
+        kept.append(turn)
+        await anext(turn)
+
+asyncio.run(main())
+"""
+
+
+async def test_by_a_program_that_ends_in_the_middle(tmp_path: Path) -> None:
+    """A program whose loop ends while turns are open ends without a complaint, and the engine stops."""
+    async with stopping(tmp_path, {"model": "endless"}) as mesh:
+        program = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", FORGETFUL, mesh.target("gateway")), stderr=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(TIMEOUT):
+            _, complaints = await program.communicate()
+        assert (program.returncode, complaints.decode()) == (0, "")
 
 
 @pytest.mark.parametrize("guards", [{}, {"output": {"shields": [deny("bluebird")]}}], ids=["bare", "guarded"])
