@@ -101,7 +101,7 @@ def test_the_same_as_json_is_one_trace_with_exact_parents(echo: Mesh) -> None:
     assert all(span["parent_span_id"] in ids for span in spans if span["parent_span_id"])
     assert {span["service"] for span in spans} == {"gateway", "orchestrator", "shield", "inference"}
     assert not any(span["failed"] for span in spans)
-    assert not any(word in found.stdout for word in ("Lovelace", "415", "2671"))
+    assert not any(word in found.stdout for word in ("Lovelace", "415 555 2671", "555 2671"))
 
 
 def test_looking_and_examining_leave_the_memory_alone(echo: Mesh) -> None:
