@@ -86,7 +86,7 @@ def test_a_turn_is_one_tree_over_all_services(echo: Mesh) -> None:
     assert [row for row in rows if row.endswith("shield InspectStream")]
     shields = {"pii", "secrets", "deny_list"}
     assert {row.split()[-1] for row in rows} >= shields | {"queue", "engine", "Generate"}
-    assert "4111" not in found.stdout
+    assert "4111 1111" not in found.stdout
     assert "this is not all" not in found.stdout
 
 
