@@ -55,11 +55,13 @@ class _Ending:
 
     Attributes:
         heard: Set when the server has said it, not only this side.
+        well: Whether all that was asked was answered.
         usage: What a generation cost that ended without `finished`.
     """
 
     def __init__(self) -> None:
         self.heard = asyncio.Event()
+        self.well = False
         self.usage: generation_pb2.Usage | None = None
 
     def note(self, call: grpc.aio.Call) -> None:
@@ -69,6 +71,7 @@ class _Ending:
         for key, value in at_once(call.trailing_metadata()) or ():
             if key == USAGE_KEY and isinstance(value, bytes):
                 self.usage = generation_pb2.Usage.FromString(value)
+        self.well = at_once(call.code()) is grpc.StatusCode.OK
         self.heard.set()
 
 
@@ -76,7 +79,9 @@ async def _converse(
     call: "Call", opening: inference_pb2.GenerateOpen, opened: asyncio.Event, ending: _Ending, take: Take
 ) -> None:
     try:
-        await call.write(inference_pb2.GenerateRequest(open=opening))
+        # An engine can be done before this write is: it fails then, and what the engine said is there to be read.
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await call.write(inference_pb2.GenerateRequest(open=opening))
     finally:
         opened.set()
     try:
@@ -84,6 +89,8 @@ async def _converse(
             await take(event)
     except grpc.aio.AioRpcError:
         await ending.heard.wait()
+        if ending.well:
+            return
         if ending.usage is not None:
             await take(inference_pb2.GenerateEvent(finished=inference_pb2.GenerateFinished(usage=ending.usage)))
         raise
