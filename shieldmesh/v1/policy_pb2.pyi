@@ -104,6 +104,34 @@ ON_ERROR_OPEN: OnError.ValueType  # 2
 Global___OnError: typing_extensions.TypeAlias = OnError
 
 @typing.final
+class Threshold(google.protobuf.message.Message):
+    """Gives an action to findings that the shield is sure enough of."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    ACTION_FIELD_NUMBER: builtins.int
+    kind: builtins.str
+    """The kind of finding. Empty means every kind without thresholds of its own."""
+    score: builtins.float
+    """The least score, 0 to 1, at which the action is taken."""
+    action: Global___Action.ValueType
+    """What is done from that score on. Required. Where several thresholds of a kind are reached, the highest counts;
+    where a kind has thresholds and none is reached, the finding is allowed.
+    """
+    def __init__(
+        self,
+        *,
+        kind: builtins.str = ...,
+        score: builtins.float = ...,
+        action: Global___Action.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["action", b"action", "kind", b"kind", "score", b"score"]) -> None: ...
+
+Global___Threshold: typing_extensions.TypeAlias = Threshold
+
+@typing.final
 class ShieldSpec(google.protobuf.message.Message):
     """Configures one shield of a shield set."""
 
@@ -132,6 +160,8 @@ class ShieldSpec(google.protobuf.message.Message):
     ON_ERROR_FIELD_NUMBER: builtins.int
     TIMEOUT_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
+    THRESHOLDS_FIELD_NUMBER: builtins.int
+    PLACEHOLDER_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The name under which its verdicts appear: 1 to 64 of [a-z0-9_-], unique within the set."""
     type: builtins.str
@@ -140,9 +170,14 @@ class ShieldSpec(google.protobuf.message.Message):
     """What to do about its findings. Required."""
     on_error: Global___OnError.ValueType
     """What happens when it fails or times out."""
+    placeholder: builtins.str
+    """What takes the place of what it redacts, at most 64 code points; `{kind}` stands for the finding's kind in
+    capitals, `{pseudonym}` for six letters and digits that are the same wherever the same value stands in a turn.
+    Unset means "[{kind}]". Empty means nothing.
+    """
     @property
     def action_by_kind(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, Global___Action.ValueType]:
-        """Other actions for findings of these kinds."""
+        """Other actions for findings of these kinds, whatever their score."""
 
     @property
     def timeout(self) -> google.protobuf.duration_pb2.Duration:
@@ -151,6 +186,10 @@ class ShieldSpec(google.protobuf.message.Message):
     @property
     def options(self) -> google.protobuf.struct_pb2.Struct:
         """Options of this type of shield, as its documentation lists them. Unknown ones MUST be refused."""
+
+    @property
+    def thresholds(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Threshold]:
+        """Actions by score; they come before action_by_kind and action."""
 
     def __init__(
         self,
@@ -162,9 +201,12 @@ class ShieldSpec(google.protobuf.message.Message):
         on_error: Global___OnError.ValueType = ...,
         timeout: google.protobuf.duration_pb2.Duration | None = ...,
         options: google.protobuf.struct_pb2.Struct | None = ...,
+        thresholds: collections.abc.Iterable[Global___Threshold] | None = ...,
+        placeholder: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["options", b"options", "timeout", b"timeout"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["action", b"action", "action_by_kind", b"action_by_kind", "name", b"name", "on_error", b"on_error", "options", b"options", "timeout", b"timeout", "type", b"type"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_placeholder", b"_placeholder", "options", b"options", "placeholder", b"placeholder", "timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_placeholder", b"_placeholder", "action", b"action", "action_by_kind", b"action_by_kind", "name", b"name", "on_error", b"on_error", "options", b"options", "placeholder", b"placeholder", "thresholds", b"thresholds", "timeout", b"timeout", "type", b"type"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_placeholder", b"_placeholder"]) -> typing.Literal["placeholder"] | None: ...
 
 Global___ShieldSpec: typing_extensions.TypeAlias = ShieldSpec
 

@@ -6,7 +6,9 @@ The shields as a service."""
 import builtins
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import shieldmesh.v1.policy_pb2
 import sys
@@ -19,6 +21,38 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _OverBudget:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _OverBudgetEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_OverBudget.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    OVER_BUDGET_UNSPECIFIED: _OverBudget.ValueType  # 0
+    """Means OVER_BUDGET_HOLD."""
+    OVER_BUDGET_HOLD: _OverBudget.ValueType  # 1
+    """Text goes on waiting; a verdict with the error LATENCY_BUDGET and ACTION_FLAG says so once per shield."""
+    OVER_BUDGET_DEGRADE: _OverBudget.ValueType  # 2
+    """Text waits no longer for the shields that it waits for now. Their findings are still told: a block ends the
+    stream, a redaction is flagged, as its text has left. A verdict with the error LATENCY_BUDGET and ACTION_FLAG says so.
+    """
+    OVER_BUDGET_FAIL: _OverBudget.ValueType  # 3
+    """A verdict with the error LATENCY_BUDGET and ACTION_BLOCK ends the stream."""
+
+class OverBudget(_OverBudget, metaclass=_OverBudgetEnumTypeWrapper):
+    """Names what happens when a latency budget is spent."""
+
+OVER_BUDGET_UNSPECIFIED: OverBudget.ValueType  # 0
+"""Means OVER_BUDGET_HOLD."""
+OVER_BUDGET_HOLD: OverBudget.ValueType  # 1
+"""Text goes on waiting; a verdict with the error LATENCY_BUDGET and ACTION_FLAG says so once per shield."""
+OVER_BUDGET_DEGRADE: OverBudget.ValueType  # 2
+"""Text waits no longer for the shields that it waits for now. Their findings are still told: a block ends the
+stream, a redaction is flagged, as its text has left. A verdict with the error LATENCY_BUDGET and ACTION_FLAG says so.
+"""
+OVER_BUDGET_FAIL: OverBudget.ValueType  # 3
+"""A verdict with the error LATENCY_BUDGET and ACTION_BLOCK ends the stream."""
+Global___OverBudget: typing_extensions.TypeAlias = OverBudget
+
 @typing.final
 class InspectRequest(google.protobuf.message.Message):
     """Asks for an inspection of whole texts."""
@@ -28,8 +62,13 @@ class InspectRequest(google.protobuf.message.Message):
     SHIELDS_FIELD_NUMBER: builtins.int
     DIRECTION_FIELD_NUMBER: builtins.int
     TEXTS_FIELD_NUMBER: builtins.int
+    PSEUDONYM_KEY_FIELD_NUMBER: builtins.int
     direction: shieldmesh.v1.policy_pb2.Direction.ValueType
     """The way the texts travel. Required."""
+    pseudonym_key: builtins.bytes
+    """What pseudonyms of this turn are derived from: 16 to 64 bytes of chance. Calls with the same key give the same
+    value the same pseudonym. Unset means that this call gets a key of its own.
+    """
     @property
     def shields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shieldmesh.v1.policy_pb2.ShieldSpec]:
         """The shields. None means that everything passes."""
@@ -44,8 +83,9 @@ class InspectRequest(google.protobuf.message.Message):
         shields: collections.abc.Iterable[shieldmesh.v1.policy_pb2.ShieldSpec] | None = ...,
         direction: shieldmesh.v1.policy_pb2.Direction.ValueType = ...,
         texts: collections.abc.Iterable[builtins.str] | None = ...,
+        pseudonym_key: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["direction", b"direction", "shields", b"shields", "texts", b"texts"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["direction", b"direction", "pseudonym_key", b"pseudonym_key", "shields", b"shields", "texts", b"texts"]) -> None: ...
 
 Global___InspectRequest: typing_extensions.TypeAlias = InspectRequest
 
@@ -111,21 +151,59 @@ class InspectOpen(google.protobuf.message.Message):
 
     SHIELDS_FIELD_NUMBER: builtins.int
     DIRECTION_FIELD_NUMBER: builtins.int
+    PSEUDONYM_KEY_FIELD_NUMBER: builtins.int
+    LATENCY_BUDGET_FIELD_NUMBER: builtins.int
     direction: shieldmesh.v1.policy_pb2.Direction.ValueType
     """The way the texts travel. Required."""
+    pseudonym_key: builtins.bytes
+    """As in InspectRequest."""
     @property
     def shields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shieldmesh.v1.policy_pb2.ShieldSpec]:
         """The shields."""
+
+    @property
+    def latency_budget(self) -> Global___LatencyBudget:
+        """How long text may wait in all for shields that do not answer at once. Unset means: as long as they take."""
 
     def __init__(
         self,
         *,
         shields: collections.abc.Iterable[shieldmesh.v1.policy_pb2.ShieldSpec] | None = ...,
         direction: shieldmesh.v1.policy_pb2.Direction.ValueType = ...,
+        pseudonym_key: builtins.bytes = ...,
+        latency_budget: Global___LatencyBudget | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["direction", b"direction", "shields", b"shields"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["latency_budget", b"latency_budget"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["direction", b"direction", "latency_budget", b"latency_budget", "pseudonym_key", b"pseudonym_key", "shields", b"shields"]) -> None: ...
 
 Global___InspectOpen: typing_extensions.TypeAlias = InspectOpen
+
+@typing.final
+class LatencyBudget(google.protobuf.message.Message):
+    """Limits what slow shields may add to a turn."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: builtins.int
+    OVER_FIELD_NUMBER: builtins.int
+    over: Global___OverBudget.ValueType
+    """What happens when it is spent."""
+    @property
+    def time(self) -> google.protobuf.duration_pb2.Duration:
+        """The time during which some text waited for shields of the kinds window and whole, summed over the stream. MUST be
+        over 0.
+        """
+
+    def __init__(
+        self,
+        *,
+        time: google.protobuf.duration_pb2.Duration | None = ...,
+        over: Global___OverBudget.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["time", b"time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["over", b"over", "time", b"time"]) -> None: ...
+
+Global___LatencyBudget: typing_extensions.TypeAlias = LatencyBudget
 
 @typing.final
 class InspectText(google.protobuf.message.Message):

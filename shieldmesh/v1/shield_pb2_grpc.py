@@ -68,11 +68,13 @@ class ShieldServiceServicer(object):
 
     def InspectStream(self, request_iterator, context):
         """Inspects texts while they are written. The first request MUST be `open`; then come texts. The answers
-        tell up to where each lane is cleared. All shields run in parallel.
+        tell up to where each lane is cleared. All shields run in parallel; those that take their time answer later, with
+        clearances of their own.
 
         The caller MUST NOT let text leave beyond the watermark, and MUST apply every edit. After a verdict with
         ACTION_BLOCK the server ends the stream with OK. However the text is cut, the edits and the verdicts are the
-        same; only the order of verdicts that do not hold text MAY differ.
+        same, with two exceptions: the order of verdicts that do not hold text MAY differ, and those of shields that
+        take their time and hold nothing MAY be missing when a block ends the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
