@@ -1,13 +1,11 @@
-"""The types of built-in shields, and the options each one takes.
+"""Shields of the kind match: they look for patterns."""
 
-The profile loader and the shield service both validate with these models, so a policy that loads is one that runs.
-"""
-
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal, get_args
 
 import phonenumbers
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+
+from .base import ShieldOptions, ShieldType
 
 PiiKind = Literal["email", "phone", "payment_card", "iban", "ip_address", "national_id"]
 Country = Literal["de", "es", "fr", "gb", "it", "nl", "us"]
@@ -42,12 +40,6 @@ SECRET_KINDS: Final[tuple[SecretKind, ...]] = get_args(SecretKind)
 INVISIBLE_KINDS: Final[tuple[InvisibleKind, ...]] = get_args(InvisibleKind)
 MAX_TERMS: Final = 50_000
 MAX_HOSTS: Final = 10_000
-
-
-class ShieldOptions(BaseModel):
-    """Options of a type of shield; unknown names are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _known_region(region: str) -> str:
@@ -108,58 +100,42 @@ class InvisibleOptions(ShieldOptions):
     """What to look for."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShieldType:
-    """Describes a type of built-in shield."""
-
-    name: str
-    kind: Literal["match", "window", "whole"]
-    description: str
-    finding_kinds: tuple[str, ...]
-    options: type[ShieldOptions]
-    removes: bool = False
-    """Whether a redaction leaves nothing in its place."""
-
-
-SHIELD_TYPES: Final = {
-    each.name: each
-    for each in (
-        ShieldType(
-            "deny_list",
-            "match",
-            "Finds words and phrases of a list.",
-            ("denied_term",),
-            DenyListOptions,
-        ),
-        ShieldType(
-            "invisible",
-            "match",
-            "Finds characters that show nothing, and with which text can be smuggled or turned around.",
-            INVISIBLE_KINDS,
-            InvisibleOptions,
-            removes=True,
-        ),
-        ShieldType(
-            "pii",
-            "match",
-            "Finds e-mail addresses, phone numbers, payment cards, IBANs, IP addresses and national ids.",
-            PII_KINDS,
-            PiiOptions,
-        ),
-        ShieldType(
-            "secrets",
-            "match",
-            "Finds access tokens of well-known formats and private keys.",
-            SECRET_KINDS,
-            SecretsOptions,
-        ),
-        ShieldType(
-            "url",
-            "match",
-            "Finds URLs whose host is not on a list.",
-            ("url",),
-            UrlOptions,
-        ),
-    )
-}
-"""The built-in types by name."""
+PATTERN_TYPES: Final = (
+    ShieldType(
+        "deny_list",
+        "match",
+        "Finds words and phrases of a list.",
+        ("denied_term",),
+        DenyListOptions,
+    ),
+    ShieldType(
+        "invisible",
+        "match",
+        "Finds characters that show nothing, and with which text can be smuggled or turned around.",
+        INVISIBLE_KINDS,
+        InvisibleOptions,
+        removes=True,
+    ),
+    ShieldType(
+        "pii",
+        "match",
+        "Finds e-mail addresses, phone numbers, payment cards, IBANs, IP addresses and national ids.",
+        PII_KINDS,
+        PiiOptions,
+    ),
+    ShieldType(
+        "secrets",
+        "match",
+        "Finds access tokens of well-known formats and private keys.",
+        SECRET_KINDS,
+        SecretsOptions,
+    ),
+    ShieldType(
+        "url",
+        "match",
+        "Finds URLs whose host is not on a list.",
+        ("url",),
+        UrlOptions,
+    ),
+)
+"""The types that look for patterns; the options of each follow above."""

@@ -1,0 +1,51 @@
+"""The types of built-in shields, and the options each one takes, a file for each group of them.
+
+The profile loader and the shield service both validate with these models, so a policy that loads is one that runs. A
+new type has its options and its `ShieldType` in a file here, is added to `SHIELD_TYPES` below, and has an entry in
+`shieldmesh.profile.policy`.
+"""
+
+from typing import Final
+
+from .base import Kind, ShieldOptions, ShieldType
+from .patterns import (
+    INVISIBLE_KINDS,
+    MAX_HOSTS,
+    MAX_TERMS,
+    PATTERN_TYPES,
+    PII_KINDS,
+    SECRET_KINDS,
+    Country,
+    DenyListOptions,
+    InvisibleKind,
+    InvisibleOptions,
+    PiiKind,
+    PiiOptions,
+    SecretKind,
+    SecretsOptions,
+    UrlOptions,
+)
+
+SHIELD_TYPES: Final = {each.name: each for each in (*PATTERN_TYPES,)}
+"""The built-in types by name."""
+
+__all__ = [
+    "INVISIBLE_KINDS",
+    "MAX_HOSTS",
+    "MAX_TERMS",
+    "PII_KINDS",
+    "SECRET_KINDS",
+    "SHIELD_TYPES",
+    "Country",
+    "DenyListOptions",
+    "InvisibleKind",
+    "InvisibleOptions",
+    "Kind",
+    "PiiKind",
+    "PiiOptions",
+    "SecretKind",
+    "SecretsOptions",
+    "ShieldOptions",
+    "ShieldType",
+    "UrlOptions",
+]
