@@ -1,13 +1,15 @@
 """The lanes of a stream: each a text of its own under the same shields."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final
 
 from shieldmesh.errors import InvalidArgumentError
 from shieldmesh.v1 import shield_pb2
 
+from .budget import LatencyBudget
 from .inspection import Inspection
-from .shield import Shield
+from .shield import Shield, SlowShield
 from .spans import ShieldSpans
 from .translation import Translator
 
@@ -15,34 +17,94 @@ MAX_LANES: Final = 64
 
 
 class Lanes:
-    """Feeds each text to the inspection of its lane.
-
-    Attributes:
-        blocked: Whether a shield blocked: nothing more is to be said.
-    """
+    """Feeds each text to the inspection of its lane, and tells what came of it."""
 
     def __init__(
-        self, shields: Sequence[Shield], spans: ShieldSpans, translator: Translator, *, max_characters: int
+        self,
+        shields: Sequence[Shield],
+        opening: shield_pb2.InspectOpen,
+        spans: ShieldSpans,
+        *,
+        max_characters: int,
     ) -> None:
-        self.blocked = False
+        """Opens no lane yet.
+
+        Raises:
+            InvalidArgumentError: the opening's latency budget is wrong.
+        """
         self._shields = shields
         self._spans = spans
-        self._translator = translator
+        self._translator = Translator(shields, opening.direction)
+        self._pseudonym_key = opening.pseudonym_key
         self._left = max_characters
         self._max_characters = max_characters
         self._lanes: dict[int, Inspection] = {}
+        self._news = asyncio.Event()
+        self._budget: LatencyBudget | None = None
+        if opening.HasField("latency_budget"):
+            self._budget = LatencyBudget(opening.latency_budget, self._lanes.values())
 
-    async def add(self, text: shield_pb2.InspectText) -> shield_pb2.Clearance:
-        """The state of the text's lane with this text.
+    def answers(self, texts: AsyncIterator[shield_pb2.InspectText]) -> AsyncGenerator[shield_pb2.Clearance, None]:
+        """The state of the texts' lanes, whenever there is news. Ends with the texts, or behind a block.
 
         Raises:
-            InvalidArgumentError: the text does not continue a lane, or is too much.
+            InvalidArgumentError: a text does not continue a lane, or is too much.
         """
-        lane = self._lane(text)
-        release = await lane.feed(text.text, end=text.end)
-        self.blocked = release.blocked
+        slow = any(isinstance(shield, SlowShield) for shield in self._shields)
+        return self._in_time(texts) if slow else self._at_once(texts)
+
+    async def _at_once(
+        self, texts: AsyncIterator[shield_pb2.InspectText]
+    ) -> AsyncGenerator[shield_pb2.Clearance, None]:
+        """One answer for each text, as no shield takes its time."""
+        async for text in texts:
+            lane = self._lane(text)
+            await lane.put(text.text, end=text.end)
+            clearance, blocked = self._clearance(text.lane, lane)
+            yield clearance
+            if blocked:
+                return
+
+    async def _in_time(
+        self, texts: AsyncIterator[shield_pb2.InspectText]
+    ) -> AsyncGenerator[shield_pb2.Clearance, None]:
+        """An answer whenever a text came or a shield has spoken; what gathers meanwhile is one answer."""
+        # No task group: closing a generator inside one would turn the close into an error.
+        reading = asyncio.create_task(self._read(texts))
+        reading.add_done_callback(lambda _: self._news.set())
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                last = reading.done() and not any(lane.ended and lane.open for lane in self._lanes.values())
+                for number, lane in tuple(self._lanes.items()):
+                    if lane.changed:
+                        clearance, blocked = self._clearance(number, lane)
+                        yield clearance
+                        if blocked:
+                            return
+                if reading.done():
+                    reading.result()
+                if last:
+                    return
+        finally:
+            reading.cancel()
+            await self._close()
+            await asyncio.wait([reading])
+
+    async def _read(self, texts: AsyncIterator[shield_pb2.InspectText]) -> None:
+        async for text in texts:
+            lane = self._lane(text)
+            await lane.put(text.text, end=text.end)
+            await lane.room()
+
+    def _clearance(self, number: int, lane: Inspection) -> tuple[shield_pb2.Clearance, bool]:
+        """A lane's news, and whether they are the last."""
+        release = lane.release()
+        if self._budget is not None:
+            self._budget.watch()
         holding = lane.holding() if release.watermark < lane.seen else ()
-        return self._translator.clearance(text.lane, lane.seen, release, holding)
+        return self._translator.clearance(number, lane.seen, release, holding), release.blocked
 
     def _lane(self, text: shield_pb2.InspectText) -> Inspection:
         lane = self._lanes.get(text.lane)
@@ -50,7 +112,11 @@ class Lanes:
             if text.lane >= MAX_LANES:
                 message = f"text.lane: lanes are numbered 0 to {MAX_LANES - 1}, not {text.lane}"
                 raise InvalidArgumentError(message, field="text.lane")
-            lane = self._lanes[text.lane] = Inspection(self._shields, self._spans)
+            lane = self._lanes[text.lane] = Inspection(
+                self._shields, self._spans, pseudonym_key=self._pseudonym_key, news=self._news.set
+            )
+            if self._budget is not None:
+                self._budget.admit(lane)
         if lane.ended:
             raise InvalidArgumentError("text.lane: the lane has ended; use another one", field="text.lane")
         if text.offset != lane.seen:
@@ -61,3 +127,9 @@ class Lanes:
             message = f"text.text: a stream takes at most {self._max_characters} characters in all its lanes"
             raise InvalidArgumentError(message, field="text.text")
         return lane
+
+    async def _close(self) -> None:
+        if self._budget is not None:
+            self._budget.close()
+        for lane in self._lanes.values():
+            await lane.close()

@@ -1,7 +1,6 @@
 """Match shields: patterns over a text, decided as early as they can be."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 from shieldmesh.v1 import policy_pb2
 
@@ -10,25 +9,23 @@ from .matching.matcher import Matcher, Matching
 from .matching.pattern import Pattern
 from .matching.scanner import Span
 from .matching.view import View
-from .shield import Finding, Lane, Progress, Rules
+from .shield import Finding, Progress, QuickLane, Rules
 
 
 class MatchShield:
     """Looks for patterns. Immutable, so one serves any number of streams."""
 
-    kind: Literal["match"] = "match"
-
     def __init__(self, rules: Rules, patterns: Sequence[Pattern], *, normalise: bool = True) -> None:
         """The patterns look at the normalised view of a text, or at the text itself."""
         self.rules = rules
         self._normalise = normalise
-        self.patterns = tuple(p for p in patterns if rules.action_for(p.kind) != policy_pb2.ACTION_ALLOW)
-        holding = [pattern for pattern in self.patterns if rules.holds(pattern.kind)]
-        watching = [pattern for pattern in self.patterns if not rules.holds(pattern.kind)]
+        self.patterns = tuple(p for p in patterns if rules.action_for(p.kind, p.score) != policy_pb2.ACTION_ALLOW)
+        holding = [pattern for pattern in self.patterns if rules.holds(pattern.kind, pattern.score)]
+        watching = [pattern for pattern in self.patterns if not rules.holds(pattern.kind, pattern.score)]
         self._holding = Matcher(holding) if holding else None
         self._watching = Matcher(watching) if watching else None
 
-    def lane(self) -> Lane:
+    def lane(self) -> QuickLane:
         """A fresh view of a new text."""
         lane = MatchLane(
             self._holding.begin() if self._holding else None, self._watching.begin() if self._watching else None

@@ -1,6 +1,8 @@
 """ShieldService: checks what comes in, and lets the shields speak."""
 
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from shieldmesh.errors import InvalidArgumentError
 from shieldmesh.profile.options import SHIELD_TYPES
@@ -27,15 +29,18 @@ class ShieldServicer(shield_pb2_grpc.ShieldServiceServicer):
         """See `shieldmesh.v1.ShieldService.Inspect`."""
         del context
         _check_direction(request.direction, "direction")
+        _check_key(request.pseudonym_key, "pseudonym_key")
         if sum(map(len, request.texts)) > self._max_characters:
             message = f"texts: at most {self._max_characters} characters are taken in one call"
             raise InvalidArgumentError(message, field="texts")
         shields = await self._catalogue.shields(request.shields)
         translator = Translator(shields, request.direction)
+        key = request.pseudonym_key or secrets.token_bytes(16)  # one for all texts
         response = shield_pb2.InspectResponse()
         with ShieldSpans(shields, request.direction) as spans:
             for index, text in enumerate(request.texts):
-                release = await Inspection(shields, spans).feed(text, end=True)
+                async with Inspection(shields, spans, pseudonym_key=key) as inspection:
+                    release = await inspection.inspect(text)
                 response.edits.extend(translator.edits(index, release))
                 response.verdicts.extend(translator.verdicts(index, release))
         return response
@@ -47,16 +52,14 @@ class ShieldServicer(shield_pb2_grpc.ShieldServiceServicer):
         del context
         opening = await _opening(request_iterator)
         _check_direction(opening.direction, "open.direction")
+        _check_key(opening.pseudonym_key, "open.pseudonym_key")
         shields = await self._catalogue.shields(opening.shields, "open.shields")
         with ShieldSpans(shields, opening.direction) as spans:
-            translator = Translator(shields, opening.direction)
-            lanes = Lanes(shields, spans, translator, max_characters=self._max_characters)
+            lanes = Lanes(shields, opening, spans, max_characters=self._max_characters)
             yield shield_pb2.InspectStreamResponse(opened=shield_pb2.InspectOpened())
-            async for request in request_iterator:
-                clearance = await lanes.add(_text(request))
-                yield shield_pb2.InspectStreamResponse(clearance=clearance)
-                if lanes.blocked:
-                    return
+            async with aclosing(lanes.answers(_texts(request_iterator))) as clearances:
+                async for clearance in clearances:
+                    yield shield_pb2.InspectStreamResponse(clearance=clearance)
 
     async def ListShields(  # noqa: N802  # the contract's name
         self, request: shield_pb2.ListShieldsRequest, context: object
@@ -79,16 +82,24 @@ async def _opening(requests: AsyncIterator[shield_pb2.InspectStreamRequest]) -> 
     return first.open
 
 
-def _text(request: shield_pb2.InspectStreamRequest) -> shield_pb2.InspectText:
-    match request.WhichOneof("request"):
-        case "text":
-            return request.text
-        case "open":
-            raise InvalidArgumentError("open: the stream is open already; send text", field="open")
-        case _:
-            raise InvalidArgumentError("request: a request holds text", field="request")
+async def _texts(
+    requests: AsyncIterator[shield_pb2.InspectStreamRequest],
+) -> AsyncGenerator[shield_pb2.InspectText, None]:
+    async for request in requests:
+        match request.WhichOneof("request"):
+            case "text":
+                yield request.text
+            case "open":
+                raise InvalidArgumentError("open: the stream is open already; send text", field="open")
+            case _:
+                raise InvalidArgumentError("request: a request holds text", field="request")
 
 
 def _check_direction(direction: policy_pb2.Direction.ValueType, field: str) -> None:
     if direction not in {policy_pb2.DIRECTION_INPUT, policy_pb2.DIRECTION_OUTPUT}:
         raise InvalidArgumentError(f"{field}: input or output is required", field=field)
+
+
+def _check_key(key: bytes, field: str) -> None:
+    if key and not 16 <= len(key) <= 64:
+        raise InvalidArgumentError(f"{field}: a key has 16 to 64 bytes, not {len(key)}", field=field)

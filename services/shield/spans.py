@@ -28,6 +28,9 @@ class ShieldSpans:
 
     They are children of the span that is current on entry, and never current themselves: the shields of a set run side
     by side in one task, over many yields.
+
+    Attributes:
+        spans: One per shield, in the order of the set; a slow shield makes its own the current one in its task.
     """
 
     def __init__(
@@ -36,14 +39,14 @@ class ShieldSpans:
         self._names = [shield.rules.name for shield in shields]
         self._direction = _DIRECTIONS.get(direction, "unspecified")
         self._begun = 0.0
-        self._spans: list[trace.Span] = []
+        self.spans: list[trace.Span] = []
         self._findings = [0] * len(shields)
         self._strictest: list[policy_pb2.Action.ValueType] = [policy_pb2.ACTION_UNSPECIFIED] * len(shields)
 
     def __enter__(self) -> "ShieldSpans":
         tracer = telemetry.tracer()
         self._begun = time.monotonic()
-        self._spans = [
+        self.spans = [
             tracer.start_span(
                 f"{SpanName.SHIELD} {name}", attributes={Name.SHIELD: name, Name.DIRECTION: self._direction}
             )
@@ -62,13 +65,13 @@ class ShieldSpans:
 
     def fail(self, shield: int, error: str) -> None:
         """Marks the span of a shield that failed, and no other."""
-        telemetry.fail(self._spans[shield], error)
+        telemetry.fail(self.spans[shield], error)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
     ) -> None:
         seconds = time.monotonic() - self._begun
-        for number, span in enumerate(self._spans):
+        for number, span in enumerate(self.spans):
             if error is not None:
                 # No shield failed: the call around them ended early.
                 span.set_attribute(Name.CANCELLED, value=True)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.shield.catalogue import Catalogue
-from services.shield.shield import Shield
+from services.shield.shield import Shield, SlowShield
 from shieldmesh.profile import struct
 from shieldmesh.profile.options import SHIELD_TYPES
 from shieldmesh.v1 import policy_pb2
@@ -54,6 +54,7 @@ def expected(shields: tuple[Shield, ...], text: str) -> tuple[str, bool]:
     acting = sorted(
         Seen(finding.start, -finding.end, number, finding.kind)
         for number, shield in enumerate(shields)
+        if not isinstance(shield, SlowShield)
         for finding in shield.lane().feed(text, end=True).findings
         if shield.rules.action_for(finding.kind) >= REDACT
     )

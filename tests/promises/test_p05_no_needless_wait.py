@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 from services.shield.catalogue import Catalogue
+from services.shield.shield import SlowShield
 from shieldmesh.profile import struct
 from shieldmesh.v1 import policy_pb2
 
@@ -109,7 +110,9 @@ def test_prose_is_held_only_where_something_could_begin(name: str) -> None:
     spec = policy_pb2.ShieldSpec(
         name=name, type=name, action=policy_pb2.ACTION_REDACT, options=struct(OPTIONS.get(name, {}))
     )
-    lane = Catalogue(capacity=1, default_timeout=1.0).build(spec).lane()
+    shield = Catalogue(capacity=1, default_timeout=1.0).build(spec)
+    assert not isinstance(shield, SlowShield)
+    lane = shield.lane()
     open_ = re.compile(rf"(?s:{'|'.join(OPEN[name])})\Z")
     seen, tail, closed = 0, "", 0
     for delta in deltas(seed=len(name)):

@@ -1,7 +1,5 @@
 """What leaves a set of shields is what they make of the whole text, and nothing waits for long."""
 
-from typing import Literal
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 from services.shield.catalogue import Catalogue
 from services.shield.inspection import SLICE, Inspection
 from services.shield.ledger import Ledger, Release
-from services.shield.shield import Finding, Lane, Progress, Rules, Shield
+from services.shield.shield import Finding, Progress, QuickLane, QuickShield, Rules, Shield, SlowShield
 from services.shield.spans import ShieldSpans
 from shieldmesh.profile import struct
 from shieldmesh.v1 import policy_pb2
@@ -144,6 +142,7 @@ async def test_a_shield_that_raises_counts_as_its_policy_says(
 async def test_a_shield_that_takes_too_long_counts_as_failed() -> None:
     """A shield whose time is up over a long text is stopped, and fails closed."""
     guard = await CATALOGUE.shields([policy_pb2.ShieldSpec(name="pii", type="pii", action=REDACT)])
+    assert not isinstance(guard[0], SlowShield)
     hurried: Shield = Hurried(guard[0])
     with ShieldSpans([hurried]) as spans:
         release = await Inspection([hurried], spans).feed("some words " * SLICE, end=True)
@@ -164,12 +163,10 @@ def _rules(
 class Broken:
     """A shield that raises."""
 
-    kind: Literal["match"] = "match"
-
     def __init__(self, *, fails_open: bool) -> None:
         self.rules = _rules("broken", fails_open=fails_open)
 
-    def lane(self) -> Lane:
+    def lane(self) -> QuickLane:
         return self
 
     def feed(self, text: str, *, end: bool) -> Progress:
@@ -179,8 +176,6 @@ class Broken:
 class Hurried:
     """A shield that has next to no time."""
 
-    kind: Literal["match"] = "match"
-
-    def __init__(self, shield: Shield) -> None:
+    def __init__(self, shield: QuickShield) -> None:
         self.rules = _rules("hurried", timeout=1e-9)
         self.lane = shield.lane
