@@ -12,6 +12,7 @@ from typing import Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from .entry import UNION_MARK
 from .policy import Policy
 from .source import Problem, ProfileError, Source
 
@@ -88,7 +89,8 @@ def _entries(directory: Path) -> Sequence[Path]:
 
 
 def _problem(source: Source, details: ErrorDetails) -> Problem:
-    location = [step for step in details["loc"] if step != "[key]"]  # pydantic's mark for "the key, not its value"
+    # What pydantic adds in brackets is no step of the document: "[key]" for a key, and the members of our unions.
+    location = [step for step in details["loc"] if not (isinstance(step, str) and step.startswith(UNION_MARK))]
     context = details.get("ctx", {})
     match details["type"]:
         case "missing":

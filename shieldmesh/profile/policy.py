@@ -1,12 +1,10 @@
 """What a profile says: the policy of a turn, as typed and frozen models."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Generic, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     StringConstraints,
@@ -15,6 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from .entry import MAX_TIMEOUT as MAX_TIMEOUT  # noqa: PLC0414  # others look for it here
+from .entry import Part, ShieldEntry
 from .options import (
     DenyListOptions,
     InvisibleKind,
@@ -23,30 +23,13 @@ from .options import (
     PiiOptions,
     SecretKind,
     SecretsOptions,
-    ShieldOptions,
     UrlOptions,
 )
 
-Action = Literal["allow", "flag", "redact", "block"]
-OnError = Literal["closed", "open"]
 InputMode = Literal["parallel", "gate"]
 SamplingField = Literal[
     "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "max_tokens", "seed", "stop"
 ]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}\z")]
-
-MAX_TIMEOUT: Final = 60.0
-"""Seconds that a shield may be given."""
-
-TypeT = TypeVar("TypeT", bound=str)
-KindT = TypeVar("KindT", bound=str)
-OptionsT = TypeVar("OptionsT", bound=ShieldOptions)
-
-
-class Part(BaseModel):
-    """A part of a policy; unknown names are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SamplingPolicy(Part):
@@ -69,32 +52,6 @@ class Limits(Part):
     """Code points of all messages of a request together."""
     duration: float = Field(default=300.0, gt=0, le=86_400)
     """Seconds from start to end."""
-
-
-class ShieldEntry(Part, Generic[TypeT, KindT, OptionsT]):
-    """One shield of a set. Its name is its type's, unless the policy gives another."""
-
-    name: Name = ""
-    type: TypeT
-    action: Action
-    actions: dict[KindT, Action] = {}
-    """Other actions for findings of these kinds."""
-    on_error: OnError = "closed"
-    timeout: float | None = Field(default=None, gt=0, le=MAX_TIMEOUT)
-    """Seconds for one inspection; None means the shield service's default."""
-    options: OptionsT
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_after_type(cls, data: JsonValue) -> JsonValue:
-        if isinstance(data, dict) and "name" not in data and isinstance(data.get("type"), str):
-            return {"name": data["type"], **data}
-        return data
-
-    @property
-    def may_redact(self) -> bool:
-        """Whether any finding of this shield would be replaced."""
-        return "redact" in {self.action, *self.actions.values()}
 
 
 class PiiEntry(ShieldEntry[Literal["pii"], PiiKind, PiiOptions]):

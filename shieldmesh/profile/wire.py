@@ -1,5 +1,6 @@
 """A policy in the words of the contract."""
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from google.protobuf import json_format
@@ -8,7 +9,8 @@ from google.protobuf.struct_pb2 import Struct
 from shieldmesh import errors
 from shieldmesh.v1 import generation_pb2, policy_pb2
 
-from .policy import Action, AnyShield, OnError, SamplingPolicy
+from .entry import Action, OnError, Scale, strictest
+from .policy import AnyShield, SamplingPolicy
 
 ACTIONS: Final["dict[Action, policy_pb2.Action.ValueType]"] = {
     "allow": policy_pb2.ACTION_ALLOW,
@@ -27,17 +29,27 @@ def shield_spec(entry: AnyShield) -> policy_pb2.ShieldSpec:
     return policy_pb2.ShieldSpec(
         name=entry.name,
         type=entry.type,
-        action=ACTIONS[entry.action],
-        action_by_kind={kind: ACTIONS[action] for kind, action in entry.actions.items()},
+        # Where its findings have thresholds, this counts for servers alone that do not know them.
+        action=ACTIONS[strictest(entry.action)],
+        action_by_kind={kind: ACTIONS[action] for kind, action in entry.actions.items() if isinstance(action, str)},
         on_error=ON_ERROR[entry.on_error],
         timeout=None if entry.timeout is None else errors.duration(entry.timeout),
         options=struct(entry.options.model_dump(mode="json")),
+        thresholds=_thresholds(entry),
+        placeholder=entry.placeholder,
     )
 
 
 def sampling(policy: SamplingPolicy) -> generation_pb2.Sampling:
     """The sampling as a `Sampling`, with the fields that the policy sets."""
     return generation_pb2.Sampling(**policy.model_dump(exclude_none=True))
+
+
+def _thresholds(entry: AnyShield) -> Iterator[policy_pb2.Threshold]:
+    for kind, reaction in entry.reactions.items():
+        if isinstance(reaction, Scale):
+            for action, score in reaction.steps().items():
+                yield policy_pb2.Threshold(kind=kind, score=score, action=ACTIONS[action])
 
 
 def struct(values: dict[str, Any]) -> Struct:  # Any: JSON values of any shape

@@ -8,19 +8,9 @@ from shieldmesh import profile
 from shieldmesh.profile import ProfileError
 from shieldmesh.profile.options import SHIELD_TYPES
 from shieldmesh.v1 import policy_pb2
+from tests.shieldmesh.profile.writing import parse, problems
 
 SHIPPED = Path(__file__).parents[3] / "profiles"
-
-
-def problems(content: str | bytes) -> list[str]:
-    """All problems of a file `p.yaml` with this content, a line each."""
-    with pytest.raises(ProfileError) as caught:
-        profile.parse("p", "p.yaml", content.encode() if isinstance(content, str) else content)
-    return [str(problem) for problem in caught.value.problems]
-
-
-def parse(content: str) -> profile.Policy:
-    return profile.parse("p", "p.yaml", content.encode()).policy
 
 
 def test_the_shipped_profiles_load() -> None:
