@@ -90,7 +90,8 @@ class Follower:
                 async with asyncio.timeout(self._shield.rules.timeout):
                     progress = await lane.feed(text, end=end)
                 self.done = end
-                self._report(progress)
+                if end or self._shield.rules.kind != "whole":  # a whole shield has its say at the end
+                    self._report(progress)
 
     def _take(self) -> tuple[str, bool]:
         """The next piece, and whether it is the last."""

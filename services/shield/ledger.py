@@ -6,7 +6,7 @@ The rules, each of which depends on the text alone and not on how it was cut, no
    any other becomes one edit, with the placeholder of the finding that starts first (then: the longest, then: of the
    shield listed first).
 2. The release is the least watermark of the shields that hold; it never lies inside a cluster. While a shield of the
-   kind whole holds, it is 0; such a shield is heard when all others have decided.
+   kind whole holds, it is 0; such a shield is heard when all others have decided and none of them blocks.
 3. A block counts as soon as every start up to it is decided; of several, the one that starts first. It is the last
    thing that is said.
 4. A finding is told when the release has passed its start, so none behind a block is. Each is told with its own action,
@@ -187,7 +187,9 @@ class Ledger:
         release = self._released = max(release, self._released)
         told = [each for each in self._pending if _passed(each, release)]
         self._pending = [each for each in self._pending if not _passed(each, release)]
-        edits = tuple(cluster.edit(self._namer) for cluster in clusters if cluster.end <= release)
+        edits = tuple(
+            cluster.edit(self._namer) for cluster in clusters if cluster.end <= release and block not in cluster.members
+        )
         failures, self._failures = tuple(self._failures), []
         self._blocked = block is not None and max(decided, release) > block.start
         if self._blocked and block is not None and not _passed(block, release):
@@ -204,6 +206,8 @@ class Ledger:
 
     def _hear(self, seen: int) -> None:
         if set(self._unheard) != self._whole or min(self._decided.values(), default=seen) < seen:
+            return
+        if any(each.action == policy_pb2.ACTION_BLOCK for each in self._pending):
             return
         unheard, self._unheard, self._whole = self._unheard, {}, set[int]()
         self._final = True
