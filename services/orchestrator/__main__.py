@@ -50,7 +50,7 @@ def main() -> None:
             models=InferenceServiceStub(channels.get(given.inference)),
             window=given.window,
         )
-        chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(profiles, services), grpc_server)
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(lambda: profiles, services), grpc_server)
         yield [chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name]
 
     downstream = {"shield": given.shield, "inference": given.inference}

@@ -1,10 +1,11 @@
 """ChatService as the gateway calls it: find the profile, check the request, run the turn."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
+from shieldmesh import context
 from shieldmesh.errors import NotFoundError
-from shieldmesh.profile import Profile
+from shieldmesh.profile import Profile, Profiles
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 
 from .prompt import Prompt
@@ -17,7 +18,8 @@ DEFAULT_PROFILE = "default"
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     """See `shieldmesh.v1.ChatService`."""
 
-    def __init__(self, profiles: Mapping[str, Profile], services: Services) -> None:
+    def __init__(self, profiles: Callable[[], Profiles], services: Services) -> None:
+        """`profiles` gives those of the moment; a turn keeps the one it began with."""
         self._profiles = profiles
         self._services = services
 
@@ -34,10 +36,11 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
                 yield event
 
     def _profile(self, name: str) -> Profile:
-        profile = self._profiles.get(name)
+        shelf = self._profiles().of(context.current().tenant_id)
+        profile = shelf.get(name)
         if profile is None:
             raise NotFoundError(
-                f"there is no such profile: expected one of {', '.join(sorted(self._profiles))}",
+                f"there is no such profile: expected one of {', '.join(sorted(shelf))}",
                 reason="PROFILE_NOT_FOUND",
                 field="profile",
             )

@@ -1,7 +1,9 @@
 """Profiles: named, versioned policies, read from YAML."""
 
-from .loader import Profile, load, load_file, parse
+from .loader import load, load_file
 from .policy import Policy
+from .profiles import Profile, Profiles
+from .reading import parse
 from .source import Problem, ProfileError
 from .wire import sampling, shield_spec, struct
 
@@ -10,6 +12,7 @@ __all__ = [
     "Problem",
     "Profile",
     "ProfileError",
+    "Profiles",
     "load",
     "load_file",
     "parse",

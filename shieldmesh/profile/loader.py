@@ -1,113 +1,171 @@
-"""Profiles from files: `NAME.yaml` in one directory, each a policy with a version."""
+"""Profiles from files: `NAME.yaml` in one directory, and those of single tenants in `tenants/TENANT/NAME.yaml`."""
 
-import hashlib
-import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from shieldmesh.context import ID_PATTERN
 
-from .entry import UNION_MARK
-from .policy import Policy
+from .inheritance import extended
+from .profiles import Profile, Profiles, Shelf
+from .reading import Draft, built, read
 from .source import Problem, ProfileError, Source
 
-_NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
+TENANTS: Final = "tenants"
+"""The directory of the directories of single tenants."""
+
+Drafts = Mapping[str, Draft]
+"""What the files of a directory say, by profile."""
+
+_NONE: Final[Drafts] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A named, versioned policy."""
-
-    name: str
-    version: str
-    """12 hexadecimal digits, the same for the same content, whatever its comments and layout."""
-    policy: Policy
-
-
-def load(directory: Path) -> Mapping[str, Profile]:
-    """All profiles of a directory by name.
+def load(directory: Path) -> Profiles:
+    """All profiles of a directory, the common ones and those of single tenants.
 
     Raises:
         ProfileError: the directory has no profiles or some are wrong; it tells all problems of all files.
     """
-    files = sorted(path for path in _entries(directory) if path.suffix in {".yaml", ".yml"})
-    if not files:
-        raise ProfileError([Problem(str(directory), 0, "", "it holds no profiles (NAME.yaml)")])
-    profiles: dict[str, Profile] = {}
     problems: list[Problem] = []
-    for path in files:
-        try:
-            profiles[path.stem] = load_file(path)
-        except ProfileError as error:
-            problems += error.problems
+    common = _drafts(directory, problems)
+    shelf = _Family(common).shelf(problems)
+    shelves = {
+        place.name: _Family(_drafts(place, problems), common).shelf(problems) for place in _tenants(directory, problems)
+    }
     if problems:
-        raise ProfileError(problems)
-    return MappingProxyType(profiles)
+        # What is wrong with a profile is wrong with all that extend it: it is told once.
+        raise ProfileError(sorted(set(problems), key=lambda problem: (problem.file, problem.line, problem.field)))
+    return Profiles(shelf, MappingProxyType(shelves))
 
 
 def load_file(path: Path) -> Profile:
-    """The profile of one file.
+    """The profile of one file, which may extend those beside it.
 
     Raises:
         ProfileError: it cannot be read or is wrong; it tells all problems, each with line and field.
     """
-    if path.suffix != ".yaml" or not _NAME.fullmatch(path.stem):
-        message = "a profile's file is called NAME.yaml, its name 1 to 64 of a-z, 0-9, _ and -: rename it"
-        raise ProfileError([Problem(str(path), 0, "", message)])
+    of_tenant = path.absolute().parent.parent.name == TENANTS
+    family = _Family(_drafts(path.parent, []), _drafts(path.parent.parent.parent, []) if of_tenant else _NONE)
+    return family.profile(family.drafts.get(path.stem) or read(path))
+
+
+class _Family:
+    """The profiles of one directory, and what they extend: one another and, if they are a tenant's, the common ones."""
+
+    def __init__(self, drafts: Drafts, common: Drafts = _NONE) -> None:
+        self.drafts = drafts
+        self._common = common
+        self._documents: dict[Draft, Source] = {}
+
+    def shelf(self, problems: list[Problem]) -> Shelf:
+        """The profiles that can be used; what is wrong is added to `problems`."""
+        shelf: dict[str, Profile] = {}
+        for name, draft in self.drafts.items():
+            try:
+                profile = self.profile(draft)
+            except ProfileError as error:
+                problems += error.problems
+                continue
+            if not draft.head.abstract:
+                shelf[name] = profile
+        return MappingProxyType(shelf)
+
+    def profile(self, draft: Draft) -> Profile:
+        """The profile of a draft.
+
+        Raises:
+            ProfileError: it or one that it extends is wrong.
+        """
+        line = list(self._line(draft))
+        document: Source | None = None
+        for each in reversed(line):
+            if each not in self._documents:
+                self._documents[each] = extended(_source(each), document)
+            document = self._documents[each]
+        return built(draft, self._documents[draft])
+
+    def _line(self, draft: Draft) -> Iterator[Draft]:
+        """The draft, the one that it extends, and so on."""
+        line: list[Draft] = []
+        while draft not in line:
+            line.append(draft)
+            yield draft
+            wanted = draft.head.extends
+            if wanted is None:
+                return
+            draft = self._parent(draft, wanted)
+        raise ProfileError(_circle(line[line.index(draft) :]))
+
+    def _parent(self, draft: Draft, wanted: str) -> Draft:
+        is_common = self._common.get(draft.name) is draft
+        seen = [self._common] if is_common else [self.drafts, self._common]
+        # A tenant's profile may extend the common one of the same name.
+        others = [each[wanted] for each in seen if wanted in each and each[wanted] is not draft]
+        if others:
+            return others[0]
+        if wanted == draft.name:
+            return draft
+        names = sorted({name for each in seen for name in each} - {draft.name})
+        expected = f"expected one of {', '.join(names)}" if names else "it is the only one"
+        raise ProfileError([_source(draft).problem(["extends"], f"there is no profile {wanted} here: {expected}")])
+
+
+def _circle(drafts: list[Draft]) -> list[Problem]:
+    """What is wrong with drafts that extend one another in a circle, told for each."""
+    problems: list[Problem] = []
+    for start, draft in enumerate(drafts):
+        names = " extends ".join(each.name for each in (*drafts[start:], *drafts[: start + 1]))
+        problems.append(_source(draft).problem(["extends"], f"{names}: no profile can extend itself"))
+    return problems
+
+
+def _source(draft: Draft) -> Source:
+    if draft.source is None:
+        raise ProfileError(draft.problems)
+    return draft.source
+
+
+def _drafts(directory: Path, problems: list[Problem]) -> Drafts:
+    """The drafts of a directory; what is wrong with reading them is added to `problems`."""
+    drafts: dict[str, Draft] = {}
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ProfileError([Problem(str(path), 0, "", f"it cannot be read: {error.strerror}")]) from None
-    return parse(path.stem, str(path), content)
+        paths = [path for path in _entries(directory) if path.suffix in {".yaml", ".yml"}]
+    except ProfileError as error:
+        problems += error.problems
+        return _NONE
+    for path in paths:
+        draft = read(path)
+        problems += draft.problems
+        if path.suffix == ".yaml":
+            drafts[path.stem] = draft
+    if not paths:
+        problems.append(Problem(str(directory), 0, "", "it holds no profiles (NAME.yaml)"))
+    return MappingProxyType(drafts)
 
 
-def parse(name: str, file: str, content: bytes) -> Profile:
-    """The profile that `content` describes; `file` is what messages call it.
-
-    Raises:
-        ProfileError: it is wrong.
-    """
-    source = Source(file, content)
+def _tenants(directory: Path, problems: list[Problem]) -> Iterator[Path]:
+    """The directories of tenants; what cannot be one is added to `problems`."""
+    directory /= TENANTS
     try:
-        policy = Policy.model_validate(source.values)
-    except ValidationError as error:
-        raise ProfileError([_problem(source, details) for details in error.errors()]) from None
-    return Profile(name, _version(policy), policy)
+        paths = _entries(directory) if directory.is_dir() else []
+    except ProfileError as error:
+        problems += error.problems
+        return
+    for path in paths:
+        if not path.is_dir():
+            problems.append(Problem(str(path), 0, "", f"{TENANTS} holds a directory for each tenant: move it into one"))
+        elif not ID_PATTERN.fullmatch(path.name):
+            message = "no tenant can be called so: expected 1 to 128 characters of A-Z a-z 0-9 . _ : -"
+            problems.append(Problem(str(path), 0, "", message))
+        else:
+            yield path
 
 
-def _entries(directory: Path) -> Sequence[Path]:
+def _entries(directory: Path) -> list[Path]:
+    """What a directory holds, by name; not what is hidden, as editors and Kubernetes leave it there."""
     try:
-        return list(directory.iterdir())
+        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
     except OSError as error:
         message = f"the profiles' directory cannot be read: {error.strerror}"
         raise ProfileError([Problem(str(directory), 0, "", message)]) from None
-
-
-def _problem(source: Source, details: ErrorDetails) -> Problem:
-    # What pydantic adds in brackets is no step of the document: "[key]" for a key, and the members of our unions.
-    location = [step for step in details["loc"] if not (isinstance(step, str) and step.startswith(UNION_MARK))]
-    context = details.get("ctx", {})
-    match details["type"]:
-        case "missing":
-            message = "it is missing"
-        case "extra_forbidden":
-            message = "there is no such field here"
-        case "union_tag_invalid":
-            location, message = [*location, "type"], f"expected one of {context['expected_tags']}"
-        case "union_tag_not_found":
-            location, message = [*location, "type"], "it is missing"
-        case "value_error":
-            message = str(context["error"])
-        case _:
-            message = details["msg"][0].lower() + details["msg"][1:]
-    return source.problem(location, message)
-
-
-def _version(policy: Policy) -> str:
-    content = json.dumps(policy.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(content.encode()).hexdigest()[:12]

@@ -1,8 +1,8 @@
 """YAML that knows where everything stands: values with `yaml.safe_load`'s meaning, and the line of each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import yaml
 
@@ -36,44 +36,81 @@ class ProfileError(Exception):
         self.problems = tuple(problems)
 
 
-class Source:
-    """A YAML document: its values, and the place of each.
+class Item(yaml.MappingNode):
+    """A mapping that stood in lists of one or more documents.
 
-    Raises:
-        ProfileError: the text is no YAML document, has a key twice, or would grow too large with its aliases.
+    Attributes:
+        indexes: Its place in the list of each of these documents, by their files.
+    """
+
+    def __init__(self, node: yaml.MappingNode, indexes: Mapping[str, int]) -> None:
+        # The stub does not say what a mapping's value is.
+        super().__init__(node.tag, node.value, node.start_mark, node.end_mark)  # pyright: ignore[reportUnknownMemberType]
+        self.indexes = indexes
+
+
+class Source:
+    """A YAML document, or one made of several: its values, and the place of each.
+
+    Attributes:
+        root: What was written, with keys that `<<` brought in among the others.
+        values: What that means.
     """
 
     def __init__(self, file: str, content: bytes) -> None:
-        self.file = file
-        self._root = _compose(file, content)
-        if problems := list(_repeated_keys(file, self._root)):
+        """Reads a document.
+
+        Raises:
+            ProfileError: the text is no YAML document, has a key twice, or would grow too large with its aliases.
+        """
+        self.root = _compose(file, content)
+        if problems := list(_repeated_keys(file, self.root)):
             raise ProfileError(problems)
-        if _size(self._root, {}) > MAX_NODES:
+        if _size(self.root, {}) > MAX_NODES:
             raise ProfileError([Problem(file, 0, "", "its aliases contain themselves or repeat too much")])
-        self.values: object = _construct(file, self._root)
+        self.values: object = _construct(file, self.root)
+
+    @classmethod
+    def made_of(cls, root: yaml.Node) -> "Source":
+        """The document with this root, whose nodes come from documents that were read."""
+        made = cls.__new__(cls)
+        made.root = root
+        made.values = _construct(root.start_mark.name, root)
+        return made
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        """The values of a document that is a mapping, none of another."""
+        return cast("Mapping[str, object]", self.values) if isinstance(self.root, yaml.MappingNode) else {}
 
     def problem(self, path: Sequence[str | int], message: str) -> Problem:
-        """The problem at a path, with the line of the nearest value that is there.
+        """The problem at a path, with file, line and field of the nearest value that is there.
 
         Steps of the path that the document does not have, such as a union's tag, are passed over.
         """
-        node: yaml.Node = self._root
-        mark, field = node.start_mark, ""
+        node, mark = self.root, self.root.start_mark
+        way: list[tuple[str | int, yaml.Node]] = []
         for position, step in enumerate(path):
             found = _step(node, step)
             if found is not None:
                 mark, node = found
-                field = _join(field, step)
+                way.append((step, node))
             elif position == len(path) - 1:
-                field = _join(field, step)
-        return Problem(self.file, mark.line + 1, field, message)
+                way.append((step, self.root))
+        field = ""
+        for step, node in way:
+            place = node.indexes.get(mark.name, step) if isinstance(node, Item) else step
+            field = _join(field, place)
+        return Problem(mark.name, mark.line + 1, field, message)
 
 
 def _compose(file: str, content: bytes) -> yaml.Node:
     if len(content) > MAX_BYTES:
         raise ProfileError([Problem(file, 0, "", f"it has {len(content)} bytes, at most {MAX_BYTES} are read")])
     try:
-        root = yaml.compose(content.decode(), Loader=yaml.SafeLoader)
+        loader = yaml.SafeLoader(content.decode())
+        loader.name = file
+        root: yaml.Node | None = loader.get_single_node()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ProfileError([Problem(file, line, "", "it is not UTF-8 text")]) from None
@@ -147,7 +184,7 @@ def _step(node: yaml.Node, step: str | int) -> tuple[yaml.Mark, yaml.Node] | Non
     if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
         return node.value[step].start_mark, node.value[step]
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
+        for key, value in reversed(node.value):  # of keys that `<<` brought in and others, the last one counts
             if key.value == str(step):
                 return key.start_mark, value
     return None

@@ -76,7 +76,7 @@ def test_a_pod_lives_longer_than_its_turns(service: str) -> None:
     settings = environment(service)
     notice = float(settings[f"SHIELDMESH_{service.upper()}_DRAIN_NOTICE"])
     grace = float(settings[f"SHIELDMESH_{service.upper()}_DRAIN_GRACE"])
-    longest = max(each.policy.limits.duration for each in profile.load(ROOT / "profiles").values())
+    longest = max(each.policy.limits.duration for each in profile.load(ROOT / "profiles").common.values())
     assert grace >= longest
     assert pod(service)["terminationGracePeriodSeconds"] > notice + grace + CLEANUP_SECONDS
 
@@ -145,7 +145,7 @@ def test_the_profiles_are_the_repositorys() -> None:
 def test_the_models_are_those_that_the_profiles_use() -> None:
     """The deployed models load, every profile finds its own, and the path in the pod is the one that is mounted."""
     models = configuration.load(BASE / "models.yaml")
-    wanted = {each.policy.model for each in profile.load(ROOT / "profiles").values()}
+    wanted = {each.policy.model for each in profile.load(ROOT / "profiles").common.values()}
     assert wanted <= {model.name for model in models.models}
     (mount,) = (each for each in container("inference")["volumeMounts"] if each["name"] == "models")
     assert environment("inference")["SHIELDMESH_INFERENCE_MODELS"] == f"{mount['mountPath']}/models.yaml"

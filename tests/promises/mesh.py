@@ -27,7 +27,7 @@ from shieldmesh.context import RequestContext
 from shieldmesh.interceptors import INNER, edge
 from shieldmesh.interceptors.call import ServerCall, ServerIdentity, ServerInterceptor
 from shieldmesh.interceptors.server import MeshInterceptor
-from shieldmesh.profile import Profile
+from shieldmesh.profile import Profile, Profiles
 from shieldmesh.v1 import chat_pb2_grpc, inference_pb2_grpc
 from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
 from shieldmesh.v1.shield_pb2_grpc import ShieldServiceStub
@@ -237,7 +237,8 @@ def _real(mesh: Mesh, window: int) -> dict[str, OpenService]:
             models=InferenceServiceStub(channels.get(mesh.target("inference"))),
             window=window,
         )
-        chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(mesh.profiles, services), server)
+        servicer = ChatServicer(lambda: Profiles(mesh.profiles), services)
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)
         yield
 
     def shield(server: grpc.aio.Server) -> Any:

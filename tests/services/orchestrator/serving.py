@@ -15,7 +15,7 @@ from shieldmesh import calls, channels
 from shieldmesh.interceptors import INNER
 from shieldmesh.interceptors.call import ServerIdentity
 from shieldmesh.interceptors.server import MeshInterceptor
-from shieldmesh.profile import Profile
+from shieldmesh.profile import Profile, Profiles
 from shieldmesh.profile.policy import Policy
 from shieldmesh.v1 import (
     chat_pb2,
@@ -131,7 +131,7 @@ async def serving(script: Script, directory: Path, *profiles: Profile, window: i
             models=inference_pb2_grpc.InferenceServiceStub(channels.get(models)),
             window=window,
         )
-        servicer = ChatServicer({each.name: each for each in profiles}, services)
+        servicer = ChatServicer(lambda: Profiles({each.name: each for each in profiles}), services)
         chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, orchestrator)
         for server in (shield, inference, orchestrator):
             await server.start()

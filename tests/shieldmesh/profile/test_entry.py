@@ -28,7 +28,7 @@ def test_actions_by_score_become_thresholds() -> None:
 
 
 def test_a_server_without_thresholds_takes_the_strictest_action() -> None:
-    """The plain action, which thresholds replace, is the strictest of them: whoever overlooks them is on the safe side."""
+    """The plain action, which thresholds replace, is the strictest of them: who overlooks them is on the safe side."""
     assert spec("action: {flag: 0.5, block: 0.9}").action == policy_pb2.ACTION_BLOCK
     assert not spec("action: redact").thresholds
 

@@ -1,5 +1,6 @@
 """Profiles load as what they say, or say what is wrong with them and where."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,15 @@ from shieldmesh import profile
 from shieldmesh.profile import ProfileError
 from shieldmesh.profile.options import SHIELD_TYPES
 from shieldmesh.v1 import policy_pb2
-from tests.shieldmesh.profile.writing import parse, problems
+from tests.shieldmesh.profile.writing import complaints, parse, problems, write
 
+TENANTS = ("acme", "umbrella", "other", "")
 SHIPPED = Path(__file__).parents[3] / "profiles"
 
 
 def test_the_shipped_profiles_load() -> None:
     """`default` guards both ways; `echo` has every output shield, no input shield and no overrides."""
-    profiles = profile.load(SHIPPED)
+    profiles = profile.load(SHIPPED).common
     assert {"default", "echo"} <= profiles.keys()
     assert profiles["default"].policy.input.shields
     echo = profiles["echo"].policy
@@ -149,3 +151,73 @@ def test_a_policy_in_the_words_of_the_contract() -> None:
     assert spec.options == profile.struct({"kinds": ["jwt"]})
     sampling = profile.sampling(policy.sampling)
     assert (sampling.HasField("temperature"), sampling.HasField("top_p"), list(sampling.stop)) == (True, False, ["x"])
+
+
+def test_tenants_with_profiles_of_their_own_see_no_others(tmp_path: Path) -> None:
+    """A tenant's directory is all that it sees, and only it; who has none sees the common ones."""
+    write(tmp_path, default="model: a", tenants__acme__own="model: b", tenants__umbrella__default="model: c")
+    profiles = profile.load(tmp_path)
+    seen = {tenant: {name: each.policy.model for name, each in profiles.of(tenant).items()} for tenant in TENANTS}
+    assert seen == {"acme": {"own": "b"}, "umbrella": {"default": "c"}, "other": {"default": "a"}, "": {"default": "a"}}
+
+
+def test_tenants_profiles_extend_their_own_and_common_ones(tmp_path: Path) -> None:
+    """Their own come first, but a profile of a common one's name extends that; common ones never see a tenant's."""
+    write(
+        tmp_path,
+        default="model: a\nprompt: common",
+        base="model: a\nprompt: common base",
+        uses_base="extends: base",
+        tenants__acme__default="extends: default\nmodel: b",
+        tenants__acme__base="model: c\nprompt: own base",
+        tenants__acme__other="extends: base",
+        tenants__acme__through="extends: uses_base",
+        tenants__umbrella__other="extends: base",
+    )
+    acme, umbrella = (profile.load(tmp_path).of(tenant) for tenant in ("acme", "umbrella"))
+    assert (acme["default"].policy.model, acme["default"].policy.prompt) == ("b", "common")
+    assert acme["other"].policy.prompt == "own base"
+    assert acme["through"].policy.prompt == umbrella["other"].policy.prompt == "common base"
+
+
+def test_no_profile_extends_another_tenants(tmp_path: Path) -> None:
+    """What lies in another tenant's directory is not there, for messages neither."""
+    write(
+        tmp_path,
+        a="model: a\nextends: secret",
+        tenants__acme__secret="model: b",
+        tenants__umbrella__b="extends: secret",
+    )
+    assert complaints(tmp_path) == [
+        "a.yaml:2: extends: there is no profile secret here: it is the only one",
+        "tenants/umbrella/b.yaml:1: extends: there is no profile secret here: expected one of a",
+    ]
+
+
+def test_what_is_wrong_with_tenants_directories(tmp_path: Path) -> None:
+    """Files beside the directories, names that no tenant can have, and directories without profiles are told."""
+    write(tmp_path, a="model: a", tenants__stray="model: b", **{"tenants__two words__a": "model: b"})
+    (tmp_path / "tenants" / "empty").mkdir()
+    (tmp_path / "tenants" / ".hidden").mkdir()
+    assert complaints(tmp_path) == [
+        "tenants/empty: it holds no profiles (NAME.yaml)",
+        "tenants/stray.yaml: tenants holds a directory for each tenant: move it into one",
+        "tenants/two words: no tenant can be called so: expected 1 to 128 characters of A-Z a-z 0-9 . _ : -",
+    ]
+
+
+def test_hidden_files_are_no_profiles(tmp_path: Path) -> None:
+    """What editors leave beside a file while they write it is passed over."""
+    write(tmp_path, a="model: a", **{".a": "model: ["})
+    (tmp_path / ".#a.yaml").symlink_to("nobody@nowhere")
+    assert list(profile.load(tmp_path).common) == ["a"]
+
+
+def test_a_shield_that_holds_everything_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blocking shield that needs the whole text gets a notice with its place; one that only reports gets none."""
+    whole = replace(SHIELD_TYPES["pii"], kind="whole")
+    monkeypatch.setitem(SHIELD_TYPES, "pii", whole)
+    content = b"model: a\noutput:\n  shields:\n  - {type: url, action: block}\n  - {type: pii, action: {block: 0.5}}"
+    (notice,) = profile.parse("p", "p.yaml", content).notices
+    assert str(notice).startswith("p.yaml:5: output.shields[1]: pii sees the answer only when it is complete")
+    assert not profile.parse("p", "p.yaml", content.replace(b"{block: 0.5}", b"flag")).notices

@@ -1,0 +1,16 @@
+"""What is not wrong with a policy, but may surprise those who wrote it."""
+
+from collections.abc import Iterator, Sequence
+
+from .policy import Policy
+
+Notice = tuple[Sequence[str | int], str]
+"""Where in the document, and what."""
+
+
+def notices_of(policy: Policy) -> Iterator[Notice]:
+    """What to tell whoever loads this policy."""
+    for index, shield in enumerate(policy.output.shields):
+        if shield.kind == "whole" and shield.may_hold:
+            message = f"{shield.name} sees the answer only when it is complete: all of it waits, and nothing streams"
+            yield ["output", "shields", index], message
