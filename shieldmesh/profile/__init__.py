@@ -5,7 +5,7 @@ from .policy import Policy
 from .profiles import Profile, Profiles
 from .reading import parse
 from .source import Problem, ProfileError
-from .wire import sampling, shield_spec, struct
+from .wire import latency_budget, sampling, shield_spec, struct
 
 __all__ = [
     "Policy",
@@ -13,6 +13,7 @@ __all__ = [
     "Profile",
     "ProfileError",
     "Profiles",
+    "latency_budget",
     "load",
     "load_file",
     "parse",

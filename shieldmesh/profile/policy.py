@@ -19,6 +19,8 @@ from .options import (
     DenyListOptions,
     InvisibleKind,
     InvisibleOptions,
+    JsonSchemaOptions,
+    LanguageOptions,
     PiiKind,
     PiiOptions,
     SecretKind,
@@ -27,6 +29,8 @@ from .options import (
 )
 
 InputMode = Literal["parallel", "gate"]
+OutputMode = Literal["hold", "observe"]
+OverBudget = Literal["hold", "degrade", "fail"]
 SamplingField = Literal[
     "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "max_tokens", "seed", "stop"
 ]
@@ -82,7 +86,18 @@ class InvisibleEntry(ShieldEntry[Literal["invisible"], InvisibleKind, InvisibleO
     options: InvisibleOptions = InvisibleOptions()
 
 
-AnyShield = Annotated[PiiEntry | SecretsEntry | DenyListEntry | UrlEntry | InvisibleEntry, Field(discriminator="type")]
+class JsonSchemaEntry(ShieldEntry[Literal["json_schema"], Literal["not_json", "schema_violation"], JsonSchemaOptions]):
+    """Sees that a text is JSON of a schema."""
+
+
+class LanguageEntry(ShieldEntry[Literal["language"], Literal["other_language"], LanguageOptions]):
+    """Sees that a text is in a language that is allowed."""
+
+
+AnyShield = Annotated[
+    PiiEntry | SecretsEntry | DenyListEntry | UrlEntry | InvisibleEntry | JsonSchemaEntry | LanguageEntry,
+    Field(discriminator="type"),
+]
 
 
 def _once(values: Sequence[str]) -> None:
@@ -132,10 +147,41 @@ class InputPolicy(Part):
         return mode
 
 
+class LatencyBudget(Part):
+    """How long text may wait, in a turn, for shields that do not answer at once."""
+
+    time: float = Field(gt=0, le=MAX_TIMEOUT)
+    """Seconds in which some text waited for them, summed over the turn."""
+    over: OverBudget
+    """What happens then: text waits on, or waits for them no longer, or the turn ends with a block."""
+
+
 class OutputPolicy(Part):
     """What guards the way from the model to the client."""
 
     shields: ShieldSet = ()
+    mode: OutputMode = "hold"
+    """`hold` lets text leave when the shields have cleared it; `observe` at once, and a block cuts what follows."""
+    latency_budget: LatencyBudget | None = None
+    """None: text waits as long as it takes."""
+
+    @field_validator("mode")
+    @classmethod
+    def _keep(cls, mode: OutputMode, info: ValidationInfo) -> OutputMode:
+        shields: tuple[AnyShield, ...] = info.data.get("shields", ())
+        redacting = [shield.name for shield in shields if shield.may_redact]
+        if mode == "observe" and redacting:
+            raise ValueError(
+                f"observe lets text leave before {', '.join(redacting)} can redact it: use hold, or another action"
+            )
+        return mode
+
+    @field_validator("latency_budget")
+    @classmethod
+    def _spend(cls, budget: LatencyBudget | None, info: ValidationInfo) -> LatencyBudget | None:
+        if budget is not None and info.data.get("mode") == "observe":
+            raise ValueError("nothing waits for shields that only observe: leave it out, or use the mode hold")
+        return budget
 
 
 class Policy(Part):
@@ -152,3 +198,8 @@ class Policy(Part):
     """Options of the model's backend, passed on as they are."""
     input: InputPolicy = Field(default_factory=InputPolicy)
     output: OutputPolicy = OutputPolicy()
+
+    @property
+    def wants_pseudonyms(self) -> bool:
+        """Whether a placeholder names values, for which the turn needs a key."""
+        return any(shield.wants_pseudonyms for shield in (*self.input.shields, *self.output.shields))

@@ -7,10 +7,10 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
 from shieldmesh import errors
-from shieldmesh.v1 import generation_pb2, policy_pb2
+from shieldmesh.v1 import generation_pb2, policy_pb2, shield_pb2
 
 from .entry import Action, OnError, Scale, strictest
-from .policy import AnyShield, SamplingPolicy
+from .policy import AnyShield, LatencyBudget, OverBudget, SamplingPolicy
 
 ACTIONS: Final["dict[Action, policy_pb2.Action.ValueType]"] = {
     "allow": policy_pb2.ACTION_ALLOW,
@@ -21,6 +21,11 @@ ACTIONS: Final["dict[Action, policy_pb2.Action.ValueType]"] = {
 ON_ERROR: Final["dict[OnError, policy_pb2.OnError.ValueType]"] = {
     "closed": policy_pb2.ON_ERROR_CLOSED,
     "open": policy_pb2.ON_ERROR_OPEN,
+}
+OVER_BUDGET: Final["dict[OverBudget, shield_pb2.OverBudget.ValueType]"] = {
+    "hold": shield_pb2.OVER_BUDGET_HOLD,
+    "degrade": shield_pb2.OVER_BUDGET_DEGRADE,
+    "fail": shield_pb2.OVER_BUDGET_FAIL,
 }
 
 
@@ -38,6 +43,13 @@ def shield_spec(entry: AnyShield) -> policy_pb2.ShieldSpec:
         thresholds=_thresholds(entry),
         placeholder=entry.placeholder,
     )
+
+
+def latency_budget(budget: LatencyBudget | None) -> shield_pb2.LatencyBudget | None:
+    """The budget as a `LatencyBudget`; None stays None."""
+    if budget is None:
+        return None
+    return shield_pb2.LatencyBudget(time=errors.duration(budget.time), over=OVER_BUDGET[budget.over])
 
 
 def sampling(policy: SamplingPolicy) -> generation_pb2.Sampling:

@@ -1,6 +1,5 @@
 """Profiles load as what they say, or say what is wrong with them and where."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,13 +210,3 @@ def test_hidden_files_are_no_profiles(tmp_path: Path) -> None:
     write(tmp_path, a="model: a", **{".a": "model: ["})
     (tmp_path / ".#a.yaml").symlink_to("nobody@nowhere")
     assert list(profile.load(tmp_path).common) == ["a"]
-
-
-def test_a_shield_that_holds_everything_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A blocking shield that needs the whole text gets a notice with its place; one that only reports gets none."""
-    whole = replace(SHIELD_TYPES["pii"], kind="whole")
-    monkeypatch.setitem(SHIELD_TYPES, "pii", whole)
-    content = b"model: a\noutput:\n  shields:\n  - {type: url, action: block}\n  - {type: pii, action: {block: 0.5}}"
-    (notice,) = profile.parse("p", "p.yaml", content).notices
-    assert str(notice).startswith("p.yaml:5: output.shields[1]: pii sees the answer only when it is complete")
-    assert not profile.parse("p", "p.yaml", content.replace(b"{block: 0.5}", b"flag")).notices
