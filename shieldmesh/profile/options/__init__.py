@@ -25,12 +25,15 @@ from .patterns import (
     SecretsOptions,
     UrlOptions,
 )
+from .whole import JSON_SCHEMA_KINDS, LANGUAGES, WHOLE_TYPES, JsonSchemaOptions, LanguageOptions
 
-SHIELD_TYPES: Final = {each.name: each for each in (*PATTERN_TYPES,)}
+SHIELD_TYPES: Final = {each.name: each for each in (*PATTERN_TYPES, *WHOLE_TYPES)}
 """The built-in types by name."""
 
 __all__ = [
     "INVISIBLE_KINDS",
+    "JSON_SCHEMA_KINDS",
+    "LANGUAGES",
     "MAX_HOSTS",
     "MAX_TERMS",
     "PII_KINDS",
@@ -40,7 +43,9 @@ __all__ = [
     "DenyListOptions",
     "InvisibleKind",
     "InvisibleOptions",
+    "JsonSchemaOptions",
     "Kind",
+    "LanguageOptions",
     "PiiKind",
     "PiiOptions",
     "SecretKind",
