@@ -2,13 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
 
 from shieldmesh.errors import duration
 from shieldmesh.profile import Profile
 from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2
 
-from .release import Lane
+from .lanes import Lanes
 
 CONTENT_FILTER = generation_pb2.FINISH_REASON_CONTENT_FILTER
 
@@ -63,13 +62,13 @@ class Account:
         """A shield ended the turn."""
         self._reason = CONTENT_FILTER
 
-    def finished(self, lanes: Iterable[Lane]) -> chat_pb2.TurnFinished:
+    def finished(self, lanes: Lanes) -> chat_pb2.TurnFinished:
         """The sum so far, whether the turn has come to a good end or not."""
         times = {phase: duration(seconds) for phase, seconds in self._times.items()}
         return chat_pb2.TurnFinished(
             reason=self._reason,
             usage=self._usage(),
-            receipt=self._receipt(list(lanes)),
+            receipt=self._receipt(lanes),
             timings=chat_pb2.Timings(**times, total=duration(self._elapsed())),
         )
 
@@ -78,16 +77,18 @@ class Account:
         seen = self._completion_tokens
         return self._engine or generation_pb2.Usage(completion_tokens=seen, total_tokens=seen)
 
-    def _receipt(self, lanes: list[Lane]) -> chat_pb2.Receipt:
+    def _receipt(self, lanes: Lanes) -> chat_pb2.Receipt:
+        texts = lanes.all()
         return chat_pb2.Receipt(
-            generated_characters=sum(lane.written for lane in lanes),
-            released_characters=sum(lane.released for lane in lanes),
-            redacted_characters=sum(lane.redacted for lane in lanes),
-            withheld_characters=sum(lane.held for lane in lanes),
-            most_held_characters=max((lane.most_held for lane in lanes), default=0),
-            longest_hold=duration(max((lane.longest_hold for lane in lanes), default=0.0)),
+            generated_characters=sum(lane.written for lane in texts),
+            released_characters=sum(lane.released for lane in texts),
+            redacted_characters=sum(lane.redacted for lane in texts),
+            withheld_characters=sum(lane.held for lane in texts),
+            most_held_characters=max((lane.most_held for lane in texts), default=0),
+            longest_hold=duration(max((lane.longest_hold for lane in texts), default=0.0)),
             input_shields=[shield.name for shield in self._policy.input.shields],
             output_shields=[shield.name for shield in self._policy.output.shields],
+            holds=lanes.holds.all(time.monotonic()),
         )
 
     def _elapsed(self) -> float:

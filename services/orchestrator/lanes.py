@@ -1,12 +1,13 @@
 """The texts of one turn: which delta belongs to which lane, and back."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from shieldmesh.errors import InternalError
 from shieldmesh.v1 import generation_pb2, shield_pb2
 
+from .holds import Holds
 from .release import Edit, Lane, Release
 
 Part = Literal["text", "reasoning", "tool_call"]
@@ -24,11 +25,16 @@ class _Track:
 
 
 class Lanes:
-    """All lanes of a turn, numbered in the order in which their first text came."""
+    """All lanes of a turn, numbered in the order in which their first text came.
+
+    Attributes:
+        holds: Which shields held text.
+    """
 
     def __init__(self) -> None:
         self._tracks: list[_Track] = []
         self._numbers: dict[tuple[int, Part, int], int] = {}
+        self.holds = Holds()
 
     def add(self, delta: generation_pb2.Delta, now: float) -> shield_pb2.InspectText:
         """Takes what the model wrote; what the shields are to see of it."""
@@ -39,7 +45,9 @@ class Lanes:
         return shield_pb2.InspectText(lane=number, offset=offset, text=text)
 
     def endings(self) -> Iterator[shield_pb2.InspectText]:
-        """What tells the shields that each lane is complete."""
+        """What tells the shields that each lane is complete; of a model that wrote nothing they see an empty text."""
+        if not self._tracks:
+            self._number(generation_pb2.Delta(), "text")
         for number, track in enumerate(self._tracks):
             yield shield_pb2.InspectText(lane=number, offset=track.lane.written, end=True)
 
@@ -57,6 +65,7 @@ class Lanes:
         edits = [Edit(edit.start, edit.end, edit.replacement) for edit in clearance.edits]
         release = track.lane.clear(clearance.watermark, edits, now)
         track.lane.note_hold(clearance.seen)
+        self.holds.note(clearance.lane, clearance.holding, clearance.seen - clearance.watermark, now)
         return _delta(track, release)
 
     def clear_all(self, number: int, now: float) -> generation_pb2.Delta | None:
@@ -64,7 +73,7 @@ class Lanes:
         track = self._tracks[number]
         return _delta(track, track.lane.clear(track.lane.written, (), now))
 
-    def all(self) -> Iterable[Lane]:
+    def all(self) -> Sequence[Lane]:
         """The lanes, for the account."""
         return [track.lane for track in self._tracks]
 

@@ -61,8 +61,9 @@ def reported(profile: Profile, account: Account, lanes: Lanes) -> Generator[None
         raise
     finally:
         meters.running_turns.add(-1, running)
-        summary = account.finished(lanes.all())
-        trace.get_current_span().set_attributes({Name.PROFILE: profile.name, Name.OUTCOME: outcome})
+        summary = account.finished(lanes)
+        about = {Name.PROFILE: profile.name, Name.PROFILE_VERSION: profile.version, Name.OUTCOME: outcome}
+        trace.get_current_span().set_attributes(about)
         _measure(profile, summary, outcome)
         _tell(profile, account, summary, outcome, error)
 

@@ -101,7 +101,7 @@ class Turn:
                     tasks.create_task(self._answer())
             except* Blocked:
                 self._account.blocked()
-            self._outbox.put(chat_pb2.ChatEvent(finished=self._account.finished(self._lanes.all())))
+            self._outbox.put(chat_pb2.ChatEvent(finished=self._account.finished(self._lanes)))
 
     def _started(self) -> chat_pb2.TurnStarted:
         ours = context.current()

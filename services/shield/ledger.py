@@ -188,7 +188,9 @@ class Ledger:
         told = [each for each in self._pending if _passed(each, release)]
         self._pending = [each for each in self._pending if not _passed(each, release)]
         edits = tuple(
-            cluster.edit(self._namer) for cluster in clusters if cluster.end <= release and block not in cluster.members
+            cluster.edit(self._namer)
+            for cluster in clusters
+            if cluster.start < cluster.end <= release and block not in cluster.members
         )
         failures, self._failures = tuple(self._failures), []
         self._blocked = block is not None and max(decided, release) > block.start

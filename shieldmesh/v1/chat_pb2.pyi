@@ -230,6 +230,7 @@ class Receipt(google.protobuf.message.Message):
     LONGEST_HOLD_FIELD_NUMBER: builtins.int
     INPUT_SHIELDS_FIELD_NUMBER: builtins.int
     OUTPUT_SHIELDS_FIELD_NUMBER: builtins.int
+    HOLDS_FIELD_NUMBER: builtins.int
     generated_characters: builtins.int
     """Characters (Unicode code points) of output that the model generated and the mesh received."""
     released_characters: builtins.int
@@ -252,6 +253,10 @@ class Receipt(google.protobuf.message.Message):
     def output_shields(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The shields that covered the output, by name."""
 
+    @property
+    def holds(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Hold]:
+        """Which shields held output, by name; none that held nothing."""
+
     def __init__(
         self,
         *,
@@ -263,11 +268,41 @@ class Receipt(google.protobuf.message.Message):
         longest_hold: google.protobuf.duration_pb2.Duration | None = ...,
         input_shields: collections.abc.Iterable[builtins.str] | None = ...,
         output_shields: collections.abc.Iterable[builtins.str] | None = ...,
+        holds: collections.abc.Iterable[Global___Hold] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["longest_hold", b"longest_hold"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["generated_characters", b"generated_characters", "input_shields", b"input_shields", "longest_hold", b"longest_hold", "most_held_characters", b"most_held_characters", "output_shields", b"output_shields", "redacted_characters", b"redacted_characters", "released_characters", b"released_characters", "withheld_characters", b"withheld_characters"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["generated_characters", b"generated_characters", "holds", b"holds", "input_shields", b"input_shields", "longest_hold", b"longest_hold", "most_held_characters", b"most_held_characters", "output_shields", b"output_shields", "redacted_characters", b"redacted_characters", "released_characters", b"released_characters", "withheld_characters", b"withheld_characters"]) -> None: ...
 
 Global___Receipt: typing_extensions.TypeAlias = Receipt
+
+@typing.final
+class Hold(google.protobuf.message.Message):
+    """Accounts for the text that waited for one shield."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SHIELD_FIELD_NUMBER: builtins.int
+    MOST_CHARACTERS_FIELD_NUMBER: builtins.int
+    TIME_FIELD_NUMBER: builtins.int
+    shield: builtins.str
+    """The shield's name."""
+    most_characters: builtins.int
+    """The most characters that waited for it at one time in one text."""
+    @property
+    def time(self) -> google.protobuf.duration_pb2.Duration:
+        """How long text waited for it, summed over the texts of the turn."""
+
+    def __init__(
+        self,
+        *,
+        shield: builtins.str = ...,
+        most_characters: builtins.int = ...,
+        time: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["time", b"time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["most_characters", b"most_characters", "shield", b"shield", "time", b"time"]) -> None: ...
+
+Global___Hold: typing_extensions.TypeAlias = Hold
 
 @typing.final
 class Timings(google.protobuf.message.Message):

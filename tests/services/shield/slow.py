@@ -78,7 +78,7 @@ class Heard:
         assert self.watermark <= clearance.watermark <= clearance.seen <= len(original)
         place = self.watermark
         for edit in clearance.edits:
-            assert place <= edit.start <= edit.end <= clearance.watermark
+            assert place <= edit.start < edit.end <= clearance.watermark
             self.text += original[place : edit.start] + edit.replacement
             place = edit.end
         self.text += original[place : clearance.watermark]

@@ -119,11 +119,11 @@ async def test_a_whole_shield_holds_everything_until_the_end() -> None:
     assert (blocked.text, blocked.verdicts) == ("", [("deny_list", BLOCK, "denied_term")])
 
 
-@pytest.mark.parametrize(("action", "text"), [(BLOCK, ""), (REDACT, "[WHOLE]"), (FLAG, "")])
-async def test_an_empty_text_can_be_found_wrong(action: Action, text: str) -> None:
-    """A whole shield that finds fault with an empty text is heard: it blocks, replaces or flags it."""
+@pytest.mark.parametrize("action", [BLOCK, REDACT, FLAG])
+async def test_an_empty_text_can_be_found_wrong(action: Action) -> None:
+    """A whole shield that finds fault with an empty text is heard; there is nothing to replace."""
     heard = await hear([Finder(rules("whole", action, "whole"), "", pauses(2))], [])
-    assert (heard.text, heard.verdicts) == (text, [("whole", action, "whole")])
+    assert (heard.text, heard.verdicts) == ("", [("whole", action, "whole")])
 
 
 @pytest.mark.parametrize("fails_open", [False, True])
