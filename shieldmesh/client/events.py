@@ -128,6 +128,17 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """The text that waited for one shield."""
+
+    shield: str
+    most_characters: int
+    """At one time, in one text."""
+    seconds: float
+    """Summed over the texts of the turn."""
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What the shields did to every character of the output: released + redacted + withheld = generated."""
 
@@ -139,6 +150,8 @@ class Receipt:
     longest_hold: float = 0.0
     input_shields: tuple[str, ...] = ()
     output_shields: tuple[str, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    """Which shields held output; none that held nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,9 @@ def _finished(sequence: int, finished: chat_pb2.TurnFinished) -> Finished:
             longest_hold=errors.seconds(receipt.longest_hold),
             input_shields=tuple(receipt.input_shields),
             output_shields=tuple(receipt.output_shields),
+            holds=tuple(
+                events.Hold(each.shield, each.most_characters, errors.seconds(each.time)) for each in receipt.holds
+            ),
         ),
         timings=events.Timings(
             input_cleared=_since_start(timings.HasField("input_cleared"), timings.input_cleared),

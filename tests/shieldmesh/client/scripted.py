@@ -106,7 +106,12 @@ def finished(sequence: int) -> chat_pb2.ChatEvent:
         finished=chat_pb2.TurnFinished(
             reason=generation_pb2.FINISH_REASON_STOP,
             usage=generation_pb2.Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5),
-            receipt=chat_pb2.Receipt(generated_characters=11, released_characters=11, output_shields=["pii"]),
+            receipt=chat_pb2.Receipt(
+                generated_characters=11,
+                released_characters=11,
+                output_shields=["pii"],
+                holds=[chat_pb2.Hold(shield="pii", most_characters=5, time=errors.duration(0.5))],
+            ),
             timings=chat_pb2.Timings(first_token=errors.duration(0.25), total=errors.duration(1.5)),
         ),
     )

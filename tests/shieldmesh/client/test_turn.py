@@ -6,7 +6,7 @@ import gc
 import pytest
 
 import shieldmesh
-from shieldmesh import Delta, Finished, FinishReason, Started, channels
+from shieldmesh import Delta, Finished, FinishReason, Hold, Started, channels
 from shieldmesh.v1.chat_pb2 import ChatEvent
 
 from .scripted import ScriptedChat, delta, engine_failure, finished, hello, redacted, serving, started
@@ -30,6 +30,7 @@ async def test_events_come_typed_and_in_order() -> None:
     assert last.timings.first_token == 0.25
     assert last.timings.admitted is None
     assert last.receipt.output_shields == ("pii",)
+    assert last.receipt.holds == (Hold("pii", 5, 0.5),)
 
 
 async def test_the_request_says_what_was_asked() -> None:
