@@ -28,6 +28,7 @@ class Metric(NamedTuple):
 _CALL_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _FIRST_TOKEN_SECONDS: Final = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0)
 _TOKEN_SECONDS: Final = (0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
+_WORK_SECONDS: Final = tuple(1e-5 * 4.0**power for power in range(12))
 _TOKENS: Final = tuple(float(4**power) for power in range(12))
 _CHARACTERS: Final = (0.0, *(float(4**power) for power in range(10)))
 
@@ -63,7 +64,7 @@ VERDICTS: Final = Metric(
     "shieldmesh.shield.verdicts", "{verdict}", "Findings that shields acted upon, and failures of shields"
 )
 INSPECTIONS: Final = Metric(
-    "shieldmesh.shield.duration", "s", "From the opening of an inspection to its end, by shield", _CALL_SECONDS
+    "shieldmesh.shield.duration", "s", "How long a shield worked in one inspection of a text or stream", _WORK_SECONDS
 )
 WAITING: Final = Metric("shieldmesh.model.waiting", "{request}", "Requests that wait for a place at a model")
 RUNNING: Final = Metric("shieldmesh.model.running", "{request}", "Requests that a model works on")

@@ -1,6 +1,7 @@
 """A slow shield on one text: works through what has gathered, in a task of its own, within its time."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -31,13 +32,15 @@ class Follower:
         span: trace.Span,
         report: Callable[[Progress], None],
         fail: Callable[[str], None],
+        worked: Callable[[float], None],
     ) -> None:
-        """`report` and `fail` are called on the loop; after `fail` comes nothing more."""
+        """Everything is called on the loop. After `fail` comes nothing more; `worked` hears the seconds of each look."""
         self.done = False
         self._shield = shield
         self._span = span
         self._report = report
         self._fail = fail
+        self._worked = worked
         self._waiting: list[str] = []
         self._characters = 0
         self._end = False
@@ -87,8 +90,12 @@ class Follower:
             while not self.done:
                 await self._filled.wait()
                 text, end = self._take()
-                async with asyncio.timeout(self._shield.rules.timeout):
-                    progress = await lane.feed(text, end=end)
+                began = time.perf_counter()
+                try:
+                    async with asyncio.timeout(self._shield.rules.timeout):
+                        progress = await lane.feed(text, end=end)
+                finally:
+                    self._worked(time.perf_counter() - began)
                 self.done = end
                 if end or self._shield.rules.kind != "whole":  # a whole shield has its say at the end
                     self._report(progress)

@@ -145,7 +145,11 @@ class Inspection:
 
     def _follower(self, number: int, shield: SlowShield) -> Follower:
         return Follower(
-            shield, self._spans.spans[number], partial(self._report, number), partial(self._fail_later, number)
+            shield,
+            self._spans.spans[number],
+            partial(self._report, number),
+            partial(self._fail_later, number),
+            partial(self._spans.work, number),
         )
 
     def _report(self, number: int, progress: Progress) -> None:
@@ -161,18 +165,20 @@ class Inspection:
         self._news()
 
     async def _feed_slices(self, text: str, *, end: bool) -> None:
-        spent = dict.fromkeys(self._lanes, 0.0)
+        worked = self._spans.worked
+        before = list(worked)
         for begin in range(0, len(text), SLICE):
-            self._feed(text[begin : begin + SLICE], end=end and begin + SLICE >= len(text), spent=spent)
-            for number in [number for number in self._lanes if spent[number] > self._rules[number].timeout]:
-                del self._lanes[number]
-                self._fail(number, "SHIELD_TIMEOUT")
+            self._feed(text[begin : begin + SLICE], end=end and begin + SLICE >= len(text))
+            for number in tuple(self._lanes):
+                if worked[number] - before[number] > self._rules[number].timeout:
+                    del self._lanes[number]
+                    self._fail(number, "SHIELD_TIMEOUT")
             await asyncio.sleep(0)
 
-    def _feed(self, text: str, *, end: bool, spent: dict[int, float] | None = None) -> None:
+    def _feed(self, text: str, *, end: bool) -> None:
         self.seen += len(text)
+        worked, now = self._spans.worked, time.perf_counter()
         for number, lane in tuple(self._lanes.items()):
-            began = time.monotonic() if spent is not None else 0.0
             try:
                 self._ledger.report(number, lane.feed(text, end=end))
             except Exception as error:  # noqa: BLE001  # whatever goes wrong in a shield, its policy decides
@@ -180,8 +186,8 @@ class Inspection:
                 _log.error("shield failed", shield=self._rules[number].name, error_type=type(error).__name__)
                 del self._lanes[number]
                 self._fail(number, "SHIELD_FAILED")
-            if spent is not None:
-                spent[number] += time.monotonic() - began
+            began, now = now, time.perf_counter()
+            worked[number] += now - began
 
     def _fail(self, number: int, error: str) -> None:
         self._ledger.fail(number, error)

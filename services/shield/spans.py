@@ -1,6 +1,5 @@
 """One span per shield and inspection, however many pieces its text came in, and what the shields did in numbers."""
 
-import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final
@@ -31,6 +30,7 @@ class ShieldSpans:
 
     Attributes:
         spans: One per shield, in the order of the set; a slow shield makes its own the current one in its task.
+        worked: Seconds that each shield has worked so far, or waited for what works for it.
     """
 
     def __init__(
@@ -38,14 +38,13 @@ class ShieldSpans:
     ) -> None:
         self._names = [shield.rules.name for shield in shields]
         self._direction = _DIRECTIONS.get(direction, "unspecified")
-        self._begun = 0.0
+        self.worked = [0.0] * len(shields)
         self.spans: list[trace.Span] = []
         self._findings = [0] * len(shields)
         self._strictest: list[policy_pb2.Action.ValueType] = [policy_pb2.ACTION_UNSPECIFIED] * len(shields)
 
     def __enter__(self) -> "ShieldSpans":
         tracer = telemetry.tracer()
-        self._begun = time.monotonic()
         self.spans = [
             tracer.start_span(
                 f"{SpanName.SHIELD} {name}", attributes={Name.SHIELD: name, Name.DIRECTION: self._direction}
@@ -63,6 +62,10 @@ class ShieldSpans:
             labels = self._labels(each.shield) | {Name.ACTION: _ACTIONS.get(each.action, "allow")}
             instruments().verdicts.add(1, labels)
 
+    def work(self, shield: int, seconds: float) -> None:
+        """Adds time that a shield has worked."""
+        self.worked[shield] += seconds
+
     def fail(self, shield: int, error: str) -> None:
         """Marks the span of a shield that failed, and no other."""
         telemetry.fail(self.spans[shield], error)
@@ -70,7 +73,6 @@ class ShieldSpans:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
     ) -> None:
-        seconds = time.monotonic() - self._begun
         for number, span in enumerate(self.spans):
             if error is not None:
                 # No shield failed: the call around them ended early.
@@ -82,7 +84,8 @@ class ShieldSpans:
                         Name.ACTION: _ACTIONS.get(self._strictest[number], "allow"),
                     }
                 )
-            instruments().inspections.record(seconds, self._labels(number))
+            span.set_attribute(Name.WORKED, self.worked[number])
+            instruments().inspections.record(self.worked[number], self._labels(number))
             span.end()
 
     def _labels(self, number: int) -> dict[str, str]:

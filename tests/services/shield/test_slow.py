@@ -197,6 +197,19 @@ async def test_a_relaxed_shield_still_blocks() -> None:
     assert heard.verdicts == [("it", FLAG, "LATENCY_BUDGET"), ("it", BLOCK, "word")]
 
 
+async def test_time_is_told_for_each_shield_that_worked() -> None:
+    """Waiting for a slow shield counts as its work, in the text's every piece; what another did does not."""
+    with ShieldSpans([Finder(rules("it"), "owl", pauses(1)), await words("fox", BLOCK)]) as spans:
+        spans.work(0, 2.0)
+        spans.work(0, 1.0)
+        assert spans.worked == [3.0, 0.0]
+    heard_by = [Finder(rules("slow"), "owl", pauses(1)), Finder(rules("mute", FLAG), "owl", pauses(2))]
+    with ShieldSpans(heard_by) as spans:
+        async with Inspection(heard_by, spans) as inspection:
+            await inspection.inspect("an owl")
+        assert min(spans.worked) > 0
+
+
 async def test_nothing_stays_behind_a_block() -> None:
     """When a stream ends, no slow shield looks at its text any longer."""
     mute = Finder(rules("mute", FLAG), "owl", never)
