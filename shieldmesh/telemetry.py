@@ -42,6 +42,8 @@ class Name:
     TURN: Final = "shieldmesh.turn.id"
     TENANT: Final = "shieldmesh.tenant.id"
     PROFILE: Final = "shieldmesh.profile"
+    PROFILE_VERSION: Final = "shieldmesh.profile.version"
+    """Which policy it was: changes with every edit of a profile, so it is no label of a metric."""
     OUTCOME: Final = "shieldmesh.turn.outcome"
     """finished, failed or cancelled."""
 
@@ -64,6 +66,8 @@ class Name:
     ACTION: Final = "shieldmesh.action"
     """flag, redact or block; on a span the strictest one."""
     FINDINGS: Final = "shieldmesh.findings"
+    WORKED: Final = "shieldmesh.shield.worked"
+    """Seconds that a shield worked in an inspection; its span lasts as long as the text took to come."""
 
     QUEUED_AT: Final = "shieldmesh.model"
     """The model that a request waits for; not `gen_ai.request.model`, by which backends know calls of models."""

@@ -34,7 +34,7 @@ class Follower:
         fail: Callable[[str], None],
         worked: Callable[[float], None],
     ) -> None:
-        """Everything is called on the loop. After `fail` comes nothing more; `worked` hears the seconds of each look."""
+        """Everything is called on the loop. After `fail` comes nothing; `worked` hears the seconds of each look."""
         self.done = False
         self._shield = shield
         self._span = span
