@@ -6,6 +6,8 @@ from typing import Final
 from shieldmesh.profile.options import (
     DenyListOptions,
     InvisibleOptions,
+    JsonSchemaOptions,
+    LanguageOptions,
     PiiOptions,
     SecretsOptions,
     ShieldOptions,
@@ -16,6 +18,9 @@ from .detectors import deny_list, invisible, pii, secrets, url
 from .match import MatchShield
 from .matching.pattern import Pattern
 from .shield import Rules, Shield
+from .whole.json_schema import JsonSchemaCheck
+from .whole.language import LanguageCheck
+from .whole.shield import WholeShield
 
 _AS_WRITTEN: Final = (InvisibleOptions, UrlOptions)
 """Of shields that look at a text as it is written, not at what it shows."""
@@ -23,7 +28,13 @@ _AS_WRITTEN: Final = (InvisibleOptions, UrlOptions)
 
 def build(rules: Rules, options: ShieldOptions) -> Shield:
     """The shield that works by these rules and options."""
-    return MatchShield(rules, tuple(_patterns(options)), normalise=not isinstance(options, _AS_WRITTEN))
+    match options:
+        case JsonSchemaOptions():
+            return WholeShield(rules, JsonSchemaCheck(options))
+        case LanguageOptions():
+            return WholeShield(rules, LanguageCheck(options))
+        case _:
+            return MatchShield(rules, tuple(_patterns(options)), normalise=not isinstance(options, _AS_WRITTEN))
 
 
 def _patterns(options: ShieldOptions) -> Iterable[Pattern]:

@@ -27,7 +27,7 @@ from .patterns import (
 )
 from .whole import JSON_SCHEMA_KINDS, LANGUAGES, WHOLE_TYPES, JsonSchemaOptions, LanguageOptions
 
-SHIELD_TYPES: Final = {each.name: each for each in (*PATTERN_TYPES, *WHOLE_TYPES)}
+SHIELD_TYPES: Final = {each.name: each for each in sorted((*PATTERN_TYPES, *WHOLE_TYPES), key=lambda type_: type_.name)}
 """The built-in types by name."""
 
 __all__ = [
