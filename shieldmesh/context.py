@@ -38,6 +38,8 @@ class RequestContext:
     """The turn: a UUIDv7."""
     tenant_id: str = ""
     profile: str = ""
+    profile_version: str = ""
+    """Which policy the profile was when the turn began."""
     deadline: float | None = None
     """When the work must have ended, on `time.monotonic()`'s clock, in seconds."""
     values: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -49,11 +51,11 @@ class RequestContext:
 
     def __reduce__(self) -> tuple[object, ...]:
         # The read-only view of the values cannot be pickled; what it shows can.
-        identity = (self.session_id, self.request_id, self.tenant_id, self.profile, self.deadline)
+        identity = (self.session_id, self.request_id, self.tenant_id, self.profile, self.profile_version, self.deadline)
         return _unpickled, (identity, dict(self.values))
 
 
-def _unpickled(identity: tuple[str, str, str, str, float | None], values: dict[str, str]) -> RequestContext:
+def _unpickled(identity: tuple[str, str, str, str, str, float | None], values: dict[str, str]) -> RequestContext:
     return RequestContext(*identity, MappingProxyType(values))
 
 

@@ -18,6 +18,7 @@ SESSION: Final = "x-session-id"
 REQUEST: Final = "x-request-id"
 TENANT: Final = "x-tenant-id"
 PROFILE: Final = "x-profile"
+PROFILE_VERSION: Final = "x-profile-version"
 BAGGAGE: Final = "baggage"
 VALUE_PREFIX: Final = "sm."
 """What marks a session value in baggage; everything else in it is dropped."""
@@ -35,6 +36,7 @@ async def serve(call: ServerCall) -> AsyncGenerator[None]:
         request_id=_id(call.metadata, REQUEST),
         tenant_id=_id(call.metadata, TENANT),
         profile=_id(call.metadata, PROFILE),
+        profile_version=_id(call.metadata, PROFILE_VERSION),
         values=_values(call.metadata),
     )
     with context.use(incoming):
@@ -74,6 +76,7 @@ def send(call: ClientCall) -> None:
         (REQUEST, ours.request_id),
         (TENANT, ours.tenant_id),
         (PROFILE, ours.profile),
+        (PROFILE_VERSION, ours.profile_version),
     )
     call.metadata.extend((key, value) for key, value in entries if value)
     if ours.values:
@@ -134,6 +137,7 @@ def _describe(identity: RequestContext) -> None:
         (Name.TURN, identity.request_id),
         (Name.TENANT, identity.tenant_id),
         (Name.PROFILE, identity.profile),
+        (Name.PROFILE_VERSION, identity.profile_version),
     ):
         if value:
             span.set_attribute(name, value)

@@ -109,7 +109,7 @@ def test_a_deadline_in_the_past_leaves_nothing() -> None:
 
 def test_it_can_be_sent_to_another_process() -> None:
     """A pickled context comes back equal, its values still read-only."""
-    ours = RequestContext("s", "r", "t", "p", 5.0, MappingProxyType({"tone": "kind"}))
+    ours = RequestContext("s", "r", "t", "p", "v", 5.0, MappingProxyType({"tone": "kind"}))
     back = pickle.loads(pickle.dumps(ours))  # noqa: S301  # our own
     assert back == ours
     assert isinstance(back.values, MappingProxyType)

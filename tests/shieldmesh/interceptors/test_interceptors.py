@@ -151,7 +151,7 @@ async def test_leaving_during_a_write_is_no_failure(tmp_path: Path, caplog: pyte
 
 
 @pytest.mark.parametrize("bad", ["two words", "x" * 129, "semi;colon"])
-@pytest.mark.parametrize("key", ["x-session-id", "x-request-id", "x-tenant-id", "x-profile"])
+@pytest.mark.parametrize("key", ["x-session-id", "x-request-id", "x-tenant-id", "x-profile", "x-profile-version"])
 async def test_a_bad_id_is_refused(tmp_path: Path, key: str, bad: str) -> None:
     """It is INVALID_ARGUMENT with the entry's name, and the handler never runs."""
 
@@ -175,12 +175,14 @@ async def test_the_identity_travels(tmp_path: Path) -> None:
         seen.append(context.current())
         yield event()
 
-    ours = RequestContext("s-1", "r-1", "t-1", "p-1", values=MappingProxyType({"tone": "kind, & more", "län": "ö"}))
+    values = MappingProxyType({"tone": "kind, & more", "län": "ö"})
+    ours = RequestContext("s-1", "r-1", "t-1", "p-1", "v-1", values=values)
     async with listening(note, tmp_path) as target:
         with context.use(ours):
             await ask(target)
     (there,) = seen
-    assert (there.session_id, there.request_id, there.tenant_id, there.profile) == ("s-1", "r-1", "t-1", "p-1")
+    assert (there.session_id, there.request_id, there.tenant_id) == ("s-1", "r-1", "t-1")
+    assert (there.profile, there.profile_version) == ("p-1", "v-1")
     assert dict(there.values) == dict(ours.values)
 
 

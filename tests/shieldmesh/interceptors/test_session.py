@@ -15,7 +15,7 @@ from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 
 TIMEOUT = 10.0
-INTERNAL = (("x-request-id", "r-1"), ("x-tenant-id", "t-1"), ("x-profile", "p-1"))
+INTERNAL = (("x-request-id", "r-1"), ("x-tenant-id", "t-1"), ("x-profile", "p-1"), ("x-profile-version", "v-1"))
 
 
 class Witness(chat_pb2_grpc.ChatServiceServicer):
@@ -63,7 +63,8 @@ async def test_inside_the_mesh_the_callers_identity_becomes_the_context(tmp_path
     async with serving(witness, INNER, tmp_path) as channel:
         await call(channel, ("x-session-id", "s-1"), *INTERNAL, ("baggage", "sm.locale=de%20AT,other=1"))
     seen = witness.seen[0]
-    assert (seen.session_id, seen.request_id, seen.tenant_id, seen.profile) == ("s-1", "r-1", "t-1", "p-1")
+    assert (seen.session_id, seen.request_id, seen.tenant_id) == ("s-1", "r-1", "t-1")
+    assert (seen.profile, seen.profile_version) == ("p-1", "v-1")
     assert dict(seen.values) == {"locale": "de AT"}
 
 
@@ -76,7 +77,7 @@ async def test_at_the_border_only_the_session_id_is_believed(tmp_path: Path) -> 
     first, second = witness.seen
     assert first.session_id == "s-1"
     assert "r-1" not in first.request_id
-    assert (first.tenant_id, first.profile, dict(first.values)) == ("", "", {})
+    assert (first.tenant_id, first.profile, first.profile_version, dict(first.values)) == ("", "", "", {})
     assert second.session_id
     assert len({first.request_id, second.request_id, second.session_id}) == 3
 
