@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from typing import Final
 
 from shieldmesh.errors import duration
 from shieldmesh.profile import Profile
@@ -9,7 +10,9 @@ from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2
 
 from .lanes import Lanes
 
-CONTENT_FILTER = generation_pb2.FINISH_REASON_CONTENT_FILTER
+CONTENT_FILTER: Final = generation_pb2.FINISH_REASON_CONTENT_FILTER
+LATENCY_BUDGET: Final = "LATENCY_BUDGET"
+"""The error of a verdict about a shield that took longer than the turn may wait; see shield.proto."""
 
 
 class Account:
@@ -29,6 +32,9 @@ class Account:
         self._completion_tokens = 0
         self._engine: generation_pb2.Usage | None = None
         self._reason = generation_pb2.FINISH_REASON_UNSPECIFIED
+        self._failed: set[tuple[policy_pb2.Direction.ValueType, str]] = set()
+        # In the mode hold nothing leaves unseen.
+        self._all_seen = self._policy.output.mode == "hold"
 
     def input_cleared(self) -> None:
         """All input shields have spoken."""
@@ -52,6 +58,12 @@ class Account:
     def judged(self, verdict: policy_pb2.Verdict) -> None:
         """A shield saw something."""
         self.verdicts[verdict.shield, verdict.action] += 1
+        if verdict.error and not self._waits_on(verdict):
+            self._failed.add((verdict.direction, verdict.shield))
+
+    def all_seen(self) -> None:
+        """The shields have seen all text that left, though it did not wait for them."""
+        self._all_seen = True
 
     def engine_finished(self, finished: inference_pb2.GenerateFinished) -> None:
         """The engine is done; its own count replaces the running one."""
@@ -86,10 +98,20 @@ class Account:
             withheld_characters=sum(lane.held for lane in texts),
             most_held_characters=max((lane.most_held for lane in texts), default=0),
             longest_hold=duration(max((lane.longest_hold for lane in texts), default=0.0)),
-            input_shields=[shield.name for shield in self._policy.input.shields],
-            output_shields=[shield.name for shield in self._policy.output.shields],
+            input_shields=self._covering(policy_pb2.DIRECTION_INPUT) if "input_cleared" in self._times else [],
+            output_shields=self._covering(policy_pb2.DIRECTION_OUTPUT) if self._all_seen else [],
             holds=lanes.holds.all(time.monotonic()),
         )
+
+    def _covering(self, direction: policy_pb2.Direction.ValueType) -> list[str]:
+        """The shields that have seen all text of a way and did with it what the policy says."""
+        side = self._policy.input if direction == policy_pb2.DIRECTION_INPUT else self._policy.output
+        return [shield.name for shield in side.shields if (direction, shield.name) not in self._failed]
+
+    def _waits_on(self, verdict: policy_pb2.Verdict) -> bool:
+        """Whether a verdict only says that a shield takes long, and text goes on waiting for it or never leaves."""
+        budget = self._policy.output.latency_budget
+        return verdict.error == LATENCY_BUDGET and budget is not None and budget.over != "degrade"
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._begun

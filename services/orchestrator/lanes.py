@@ -22,6 +22,8 @@ class _Track:
     call: generation_pb2.ToolCallDelta
     """For a tool call: its index, and until they are sent its id and name."""
     lane: Lane = field(default_factory=Lane)
+    judged: int = 0
+    """Up to where the shields have made up their minds, where text does not wait for them."""
 
 
 class Lanes:
@@ -57,11 +59,7 @@ class Lanes:
         Raises:
             InternalError: the clearance contradicts the text; releasing on it could leak.
         """
-        if clearance.lane >= len(self._tracks):
-            raise InternalError(
-                f"the shield service cleared lane {clearance.lane}, which does not exist", reason="SHIELD_BROKEN"
-            )
-        track = self._tracks[clearance.lane]
+        track = self._track(clearance.lane)
         edits = [Edit(edit.start, edit.end, edit.replacement) for edit in clearance.edits]
         release = track.lane.clear(clearance.watermark, edits, now)
         track.lane.note_hold(clearance.seen)
@@ -73,6 +71,22 @@ class Lanes:
         track = self._tracks[number]
         return _delta(track, track.lane.clear(track.lane.written, (), now))
 
+    def note_judged(self, clearance: shield_pb2.Clearance) -> None:
+        """Notes up to where the shields would have cleared a lane that does not wait for them.
+
+        Raises:
+            InternalError: the lane does not exist.
+        """
+        self._track(clearance.lane).judged = clearance.watermark
+
+    def unjudged(self) -> int:
+        """Characters about which the shields have not made up their minds."""
+        return sum(track.lane.written - track.judged for track in self._tracks)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._tracks)
+
     def all(self) -> Sequence[Lane]:
         """The lanes, for the account."""
         return [track.lane for track in self._tracks]
@@ -80,6 +94,13 @@ class Lanes:
     def held(self) -> int:
         """Characters that wait for a shield."""
         return sum(track.lane.held for track in self._tracks)
+
+    def _track(self, number: int) -> _Track:
+        if number >= len(self._tracks):
+            raise InternalError(
+                f"the shield service cleared lane {number}, which does not exist", reason="SHIELD_BROKEN"
+            )
+        return self._tracks[number]
 
     def _number(self, delta: generation_pb2.Delta, part: Part) -> int:
         key = (delta.choice, part, delta.tool_call.index)

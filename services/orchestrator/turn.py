@@ -7,6 +7,7 @@ messages ──▶ Inspect ─────────────────�
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -67,6 +68,8 @@ class Turn:
         self._account = Account(profile)
         self._input_cleared = asyncio.Event()
         self._all_shown = False
+        self._at_once = self._policy.output.mode == "observe"
+        self._key = secrets.token_bytes(16) if self._policy.wants_pseudonyms else b""
 
     async def events(self) -> AsyncGenerator[chat_pb2.ChatEvent]:
         """The turn's events, from `started` to `finished`, numbered.
@@ -92,7 +95,7 @@ class Turn:
                     work.exception()  # looked at, or asyncio would complain that nobody did
 
     async def _run(self) -> None:
-        ours = replace(context.current(), profile=self._profile.name)
+        ours = replace(context.current(), profile=self._profile.name, profile_version=self._profile.version)
         with context.use(ours):
             self._outbox.put(chat_pb2.ChatEvent(started=self._started()))
             try:
@@ -135,6 +138,7 @@ class Turn:
                 shields=_specs(self._policy.input.shields),
                 direction=policy_pb2.DIRECTION_INPUT,
                 texts=self._prompt.texts(),
+                pseudonym_key=self._key,
             )
             answer = await calls.unary(self._services.shields.Inspect, request)
             self._account.input_cleared()
@@ -150,7 +154,7 @@ class Turn:
         if self._policy.output.shields:
             async with calls.bidi(self._services.shields.InspectStream) as guard, asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._show(guard))
-                tasks.create_task(self._release(guard))
+                tasks.create_task(self._observe(guard) if self._at_once else self._release(guard))
                 await self._generate()
         else:
             async with asyncio.TaskGroup() as tasks:
@@ -168,7 +172,10 @@ class Turn:
         match event.WhichOneof("event"):
             case "delta":
                 self._account.generated(event.delta.token_count)
-                self._unseen.put(self._lanes.add(event.delta, time.monotonic()))
+                text = self._lanes.add(event.delta, time.monotonic())
+                self._unseen.put(text)
+                if self._at_once and self._input_cleared.is_set():
+                    self._send(self._lanes.clear_all(text.lane, time.monotonic()))
             case "started":
                 self._account.admitted()
             case "finished":
@@ -179,6 +186,7 @@ class Turn:
         await self._outbox.room()
 
     def _let_go(self) -> None:
+        self._at_once = False
         self._unseen.free()
         self._outbox.free()
 
@@ -191,7 +199,10 @@ class Turn:
     async def _show(self, guard: "Guard") -> None:
         """Shows the shields what the model writes, all that gathered since the last time in one message."""
         opening = shield_pb2.InspectOpen(
-            shields=_specs(self._policy.output.shields), direction=policy_pb2.DIRECTION_OUTPUT
+            shields=_specs(self._policy.output.shields),
+            direction=policy_pb2.DIRECTION_OUTPUT,
+            pseudonym_key=self._key,
+            latency_budget=profiles.latency_budget(self._policy.output.latency_budget),
         )
         # A call that has ended takes nothing more. Why it ended is heard where it is read: a verdict may wait there.
         with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
@@ -210,6 +221,19 @@ class Turn:
         if self._lanes.held() or not self._all_shown:
             raise InternalError("the shield service ended before it had cleared all text", reason="SHIELD_BROKEN")
 
+    async def _observe(self, guard: "Guard") -> None:
+        """Tells what the shields see of text that leaves at once: see `_take`."""
+        await self._input_cleared.wait()
+        for number in range(len(self._lanes)):
+            self._send(self._lanes.clear_all(number, time.monotonic()))
+        async for answer in guard:
+            if answer.WhichOneof("response") == "clearance":
+                self._lanes.note_judged(answer.clearance)
+                self._judge(answer.clearance.verdicts)
+        if self._lanes.unjudged() or not self._all_shown:
+            raise InternalError("the shield service ended before it had seen all text", reason="SHIELD_BROKEN")
+        self._account.all_seen()
+
     def _send(self, delta: generation_pb2.Delta | None) -> None:
         if delta is not None:
             self._account.released()
@@ -223,6 +247,7 @@ class Turn:
             self._outbox.put(chat_pb2.ChatEvent(verdict=verdict))
             blocked = blocked or verdict.action == policy_pb2.ACTION_BLOCK
         if blocked:
+            self._at_once = False
             raise Blocked
 
 
