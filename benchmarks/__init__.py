@@ -1,0 +1,1 @@
+"""What is fast, and next to whom: programs that measure, each started as `python -m benchmarks.NAME`."""

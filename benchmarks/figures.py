@@ -1,0 +1,88 @@
+"""Sums up what clients saw and processes used in a window of time. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import NamedTuple
+
+from .load import Turn
+from .processes import Use
+
+
+class Spread(NamedTuple):
+    """The middle and the far end of some values, in seconds."""
+
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one run showed."""
+
+    tokens_per_second: float
+    turns_per_second: float
+    """Turns that finished."""
+    cpu_per_token: dict[str, float]
+    """Seconds by service."""
+    cpu_per_turn: float | None
+    """Seconds of all services; None when no turn finished."""
+    cores: float
+    """Processors that all services kept busy."""
+    first_token: Spread | None
+    """From when a turn was due; None when none was in the window."""
+    gap: Spread | None
+    """Between the deltas of a turn."""
+    memory: float
+    """Bytes of all services beyond those before the load, for each stream that was open."""
+    failed: int
+
+    @property
+    def total_cpu_per_token(self) -> float:
+        """Seconds of all services."""
+        return sum(self.cpu_per_token.values())
+
+
+def figures(turns: Sequence[Turn], before: Use, begin: Use, end: Use) -> Figures:
+    """What happened between `begin` and `end`; `before` is from before the load."""
+    tokens = sum(_tokens(turn, begin.at, end.at) for turn in turns)
+    finished = sum(begin.at <= turn.finished < end.at for turn in turns if turn.finished is not None)
+    cpu = {name: end.cpu[name] - begin.cpu[name] for name in end.cpu}
+    streams = sum(turn.due < end.at and (turn.finished is None or turn.finished >= end.at) for turn in turns)
+    grown = sum(end.resident.values()) - sum(before.resident.values())
+    return Figures(
+        tokens_per_second=tokens / (end.at - begin.at),
+        turns_per_second=finished / (end.at - begin.at),
+        cpu_per_token={name: seconds / max(tokens, 1) for name, seconds in cpu.items()},
+        cpu_per_turn=sum(cpu.values()) / finished if finished else None,
+        cores=sum(cpu.values()) / (end.at - begin.at),
+        first_token=_spread(turn.times[0] - turn.due for turn in turns if turn.times and begin.at <= turn.due < end.at),
+        gap=_spread(gap for turn in turns for gap in _gaps(turn, begin.at, end.at)),
+        memory=grown / max(streams, 1),
+        failed=sum(bool(turn.error) for turn in turns),
+    )
+
+
+def middle(rounds: Sequence[Figures]) -> Figures:
+    """The run in the middle, by its cost."""
+    return sorted(rounds, key=lambda each: each.total_cpu_per_token)[len(rounds) // 2]
+
+
+def spread_of(rounds: Sequence[Figures]) -> float:
+    """How far the costs of several runs lie apart, as a share of the middle one."""
+    costs = [each.total_cpu_per_token for each in rounds]
+    return (max(costs) - min(costs)) / (median(costs) or 1.0)
+
+
+def _tokens(turn: Turn, begin: float, end: float) -> int:
+    return sum(count for at, count in zip(turn.times, turn.tokens, strict=True) if begin <= at < end)
+
+
+def _gaps(turn: Turn, begin: float, end: float) -> Iterator[float]:
+    return (later - earlier for earlier, later in pairwise(turn.times) if begin <= later < end)
+
+
+def _spread(values: Iterable[float]) -> Spread | None:
+    given = sorted(values)
+    return Spread(given[len(given) // 2], given[len(given) * 99 // 100]) if given else None
