@@ -3,7 +3,7 @@
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,9 +11,11 @@ from google.protobuf.duration_pb2 import Duration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.shield.catalogue import Catalogue
 from services.shield.follower import WINDOW
 from services.shield.inspection import Inspection
 from services.shield.ledger import Ledger, Release
+from services.shield.servicer import ShieldServicer
 from services.shield.shield import Action, Finding, Kind, Progress, Rules, Shield, ShieldError, Threshold
 from services.shield.spans import ShieldSpans
 from shieldmesh.v1 import policy_pb2, shield_pb2
@@ -195,6 +197,26 @@ async def test_a_relaxed_shield_still_blocks() -> None:
     heard = await hear([Finder(rules("it"), "owl", pause)], ["an owl. "], when=when, latency_budget=budget)
     assert heard.text == "an owl. "
     assert heard.verdicts == [("it", FLAG, "LATENCY_BUDGET"), ("it", BLOCK, "word")]
+
+
+async def test_the_texts_of_one_call_are_looked_at_side_by_side() -> None:
+    """A slow shield is shown all texts of an Inspect before it has answered about one; the answers keep their order."""
+    texts = ["an owl", "a hen", "no bird", "owl and owl"]
+    together = asyncio.Barrier(len(texts))
+
+    async def pause() -> None:
+        await together.wait()
+
+    class Only(Catalogue):
+        async def shields(self, specs: Sequence[policy_pb2.ShieldSpec], field: str = "") -> tuple[Shield, ...]:
+            del specs, field
+            return (Finder(rules("it", REDACT), "owl", pause),)
+
+    servicer = ShieldServicer(Only(capacity=1, default_timeout=60.0), max_characters=1_000)
+    request = shield_pb2.InspectRequest(direction=policy_pb2.DIRECTION_INPUT, texts=texts)
+    async with asyncio.timeout(30):
+        response = await servicer.Inspect(request, None)
+    assert [(each.text_index, each.start) for each in response.edits] == [(0, 3), (3, 0), (3, 8)]
 
 
 async def test_time_is_told_for_each_shield_that_worked() -> None:
