@@ -34,6 +34,7 @@ _CHARACTERS: Final = (0.0, *(float(4**power) for power in range(10)))
 
 SERVER_CALLS: Final = Metric("rpc.server.call.duration", "s", "Duration of calls served", _CALL_SECONDS)
 CLIENT_CALLS: Final = Metric("rpc.client.call.duration", "s", "Duration of calls made", _CALL_SECONDS)
+HTTP_REQUESTS: Final = Metric("http.server.request.duration", "s", "Duration of HTTP requests served", _CALL_SECONDS)
 TOKENS: Final = Metric(
     "gen_ai.client.token.usage",
     "{token}",
@@ -70,7 +71,8 @@ WAITING: Final = Metric("shieldmesh.model.waiting", "{request}", "Requests that 
 RUNNING: Final = Metric("shieldmesh.model.running", "{request}", "Requests that a model works on")
 
 ALL: Final = (
-    *(SERVER_CALLS, CLIENT_CALLS, TOKENS, FIRST_TOKEN, TOKEN_TIME, TURNS, RUNNING_TURNS, HELD, LONGEST_HOLD),
+    *(SERVER_CALLS, CLIENT_CALLS, HTTP_REQUESTS),
+    *(TOKENS, FIRST_TOKEN, TOKEN_TIME, TURNS, RUNNING_TURNS, HELD, LONGEST_HOLD),
     *(VERDICTS, INSPECTIONS, WAITING, RUNNING),
 )
 """Every metric. docs/observability.md lists them, and a test compares the two."""
@@ -97,6 +99,7 @@ class Instruments:
         self._bounded = BoundedLabels()
         self.server_calls = self._histogram(SERVER_CALLS)
         self.client_calls = self._histogram(CLIENT_CALLS)
+        self.http_requests = self._histogram(HTTP_REQUESTS)
         self.tokens = self._histogram(TOKENS)
         self.first_token = self._histogram(FIRST_TOKEN)
         self.token_time = self._histogram(TOKEN_TIME)

@@ -9,6 +9,7 @@ from shieldmesh import server, settings
 from shieldmesh.profile.policy import MAX_TIMEOUT
 from shieldmesh.settings import ServiceSettings
 
+from .detector_api import Listening
 from .service import open_service
 
 
@@ -24,6 +25,8 @@ class ShieldSettings(ServiceSettings):
     """Characters that one call may bring in all its texts."""
     kept_shields: int = Field(default=256, ge=8, le=100_000)
     """Compiled shields that are kept for the next call that asks for the same."""
+    detector_api_listen: str = ""
+    """Where to serve the detector API over HTTP: `host:port`. Empty: nowhere."""
 
 
 def main() -> None:
@@ -34,8 +37,16 @@ def main() -> None:
         default_timeout=given.timeout,
         max_characters=given.max_characters,
         kept_shields=given.kept_shields,
+        detector_api=_detector_api(given),
     )
     server.run(name="shield", settings=given, open_service=opener)
+
+
+def _detector_api(given: ShieldSettings) -> Listening | None:
+    if not given.detector_api_listen:
+        return None
+    settings.split_address(given.detector_api_listen, "SHIELDMESH_SHIELD_DETECTOR_API_LISTEN")
+    return Listening(given.detector_api_listen, given.call_cap, given.drain_grace)
 
 
 if __name__ == "__main__":

@@ -9,20 +9,36 @@ from shieldmesh.profile.options import SHIELD_TYPES
 from shieldmesh.v1 import policy_pb2, shield_pb2, shield_pb2_grpc
 
 from .catalogue import Catalogue
+from .detector_api import Listening, detector_app, serving
 from .servicer import ShieldServicer
 
 
 @asynccontextmanager
 async def open_service(
-    server: grpc.aio.Server, *, default_timeout: float, max_characters: int, kept_shields: int
+    server: grpc.aio.Server,
+    *,
+    default_timeout: float,
+    max_characters: int,
+    kept_shields: int,
+    detector_api: Listening | None = None,
 ) -> AsyncGenerator[Sequence[str], None]:
-    """Adds the service to the server and yields its full name."""
+    """Adds the service to the server, serves the detector API beside it, and yields the service's full name.
+
+    Raises:
+        SystemExit: the detector API's address cannot be served; the message says why.
+    """
     catalogue = Catalogue(capacity=kept_shields, default_timeout=default_timeout)
     await catalogue.shields(_with_defaults())
     shield_pb2_grpc.add_ShieldServiceServicer_to_server(
         ShieldServicer(catalogue, max_characters=max_characters), server
     )
-    yield [shield_pb2.DESCRIPTOR.services_by_name["ShieldService"].full_name]
+    name = shield_pb2.DESCRIPTOR.services_by_name["ShieldService"].full_name
+    if detector_api is None:
+        yield [name]
+        return
+    app = detector_app(catalogue, max_characters=max_characters, call_cap=detector_api.call_cap)
+    async with serving(app, detector_api):
+        yield [name]
 
 
 def _with_defaults() -> Sequence[policy_pb2.ShieldSpec]:

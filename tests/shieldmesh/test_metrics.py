@@ -11,6 +11,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics, rpc_metrics
+from opentelemetry.semconv.metrics import http_metrics
 
 from shieldmesh import metrics, telemetry
 from shieldmesh.labels import DISTINCT, OTHER, BoundedLabels
@@ -24,6 +25,7 @@ def test_names_are_those_of_the_conventions() -> None:
     """What the semantic conventions name is called so here."""
     assert metrics.SERVER_CALLS.name == rpc_metrics.RPC_SERVER_CALL_DURATION
     assert metrics.CLIENT_CALLS.name == rpc_metrics.RPC_CLIENT_CALL_DURATION
+    assert metrics.HTTP_REQUESTS.name == http_metrics.HTTP_SERVER_REQUEST_DURATION
     assert metrics.TOKENS.name == gen_ai_metrics.GEN_AI_CLIENT_TOKEN_USAGE
     assert metrics.FIRST_TOKEN.name == gen_ai_metrics.GEN_AI_SERVER_TIME_TO_FIRST_TOKEN
     assert metrics.TOKEN_TIME.name == gen_ai_metrics.GEN_AI_SERVER_TIME_PER_OUTPUT_TOKEN
