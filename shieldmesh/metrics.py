@@ -69,11 +69,15 @@ INSPECTIONS: Final = Metric(
 )
 WAITING: Final = Metric("shieldmesh.model.waiting", "{request}", "Requests that wait for a place at a model")
 RUNNING: Final = Metric("shieldmesh.model.running", "{request}", "Requests that a model works on")
+RELOADS: Final = Metric("shieldmesh.profile.reloads", "{reload}", "Reloads of the profiles' files by result")
+STALE: Final = Metric(
+    "shieldmesh.profile.stale", "1", "1 while the files of the profiles are wrong, and those from before stay in use"
+)
 
 ALL: Final = (
     *(SERVER_CALLS, CLIENT_CALLS, HTTP_REQUESTS),
     *(TOKENS, FIRST_TOKEN, TOKEN_TIME, TURNS, RUNNING_TURNS, HELD, LONGEST_HOLD),
-    *(VERDICTS, INSPECTIONS, WAITING, RUNNING),
+    *(VERDICTS, INSPECTIONS, WAITING, RUNNING, RELOADS, STALE),
 )
 """Every metric. docs/observability.md lists them, and a test compares the two."""
 
@@ -109,6 +113,8 @@ class Instruments:
         self.longest_hold = self._histogram(LONGEST_HOLD)
         self.verdicts = meter.create_counter(*VERDICTS[:3])
         self.inspections = self._histogram(INSPECTIONS)
+        self.reloads = meter.create_counter(*RELOADS[:3])
+        self.stale = meter.create_gauge(*STALE[:3])
 
     def labels(self, values: Labels) -> Labels:
         """The labels with each value from outside bounded."""

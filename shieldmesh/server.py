@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from shieldmesh import channels, exporting, logs
+from shieldmesh.conditions import Condition
 from shieldmesh.diagnostics.memory import SpanMemory
 from shieldmesh.diagnostics.servicer import add_diagnostics
 from shieldmesh.interceptors import INNER
@@ -40,6 +42,9 @@ OpenService = Callable[[grpc.aio.Server], AbstractAsyncContextManager[Sequence[s
 NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
 """The targets of a service that calls none."""
 
+UNCONDITIONAL: Final[Mapping[str, Condition]] = MappingProxyType({})
+"""The conditions of a service that has none."""
+
 _log = structlog.stdlib.get_logger("shieldmesh.server")
 _CLEANUP_SECONDS = 5.0
 
@@ -48,8 +53,10 @@ def run(
     name: str,
     settings: ServiceSettings,
     open_service: OpenService,
+    *,
     interceptors: Sequence[ServerInterceptor] = INNER,
     downstream: Mapping[str, str] | None = NOBODY,
+    conditions: Mapping[str, Condition] = UNCONDITIONAL,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains: no new calls, the running ones finish within the grace.
 
@@ -59,6 +66,7 @@ def run(
         open_service: What it serves.
         interceptors: What happens around each call.
         downstream: The targets of the services that it calls, by name, for diagnostics; None: it serves none.
+        conditions: What health checks may ask for beside the services, by name; none of it makes the whole NOT_SERVING.
 
     Raises:
         SystemExit: the address cannot be served; the message says why.
@@ -69,7 +77,7 @@ def run(
     if downstream is not None:
         open_service = _diagnosed(open_service, identity, memory, downstream)
     with exporting.recording(identity, settings, memory):
-        uvloop.run(_serve(identity, settings, open_service, interceptors))
+        uvloop.run(_serve(identity, settings, open_service, interceptors, conditions))
 
 
 async def _serve(
@@ -77,6 +85,7 @@ async def _serve(
     settings: ServiceSettings,
     open_service: OpenService,
     interceptors: Sequence[ServerInterceptor],
+    conditions: Mapping[str, Condition],
 ) -> None:
     asyncio.get_running_loop().set_exception_handler(logs.handle_loop_error)
     stop = _stop_event()
@@ -90,12 +99,19 @@ async def _serve(
         await server.start()
         for service in services:
             await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
+        for name, condition in conditions.items():
+            await condition.follow(partial(_show, checks, name))
         await checks.set("", health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving", address=settings.listen, pid=os.getpid())
         await stop.wait()
         await _drain(server, checks, around, settings)
     await channels.close()
     _log.info("stopped")
+
+
+async def _show(checks: health.aio.HealthServicer, name: str, holds: bool) -> None:
+    status = health_pb2.HealthCheckResponse.SERVING if holds else health_pb2.HealthCheckResponse.NOT_SERVING
+    await checks.set(name, status)
 
 
 def _diagnosed(

@@ -47,6 +47,9 @@ class Name:
     OUTCOME: Final = "shieldmesh.turn.outcome"
     """finished, failed or cancelled."""
 
+    RELOAD: Final = "shieldmesh.profile.reload.result"
+    """loaded or refused."""
+
     RPC_SYSTEM: Final = "rpc.system.name"
     RPC_METHOD: Final = "rpc.method"
     RPC_STATUS: Final = "rpc.response.status_code"

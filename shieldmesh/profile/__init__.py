@@ -1,6 +1,6 @@
 """Profiles: named, versioned policies, read from YAML."""
 
-from .loader import load, load_file
+from .loader import Fingerprint, fingerprint, load, load_file
 from .policy import Policy
 from .profiles import Profile, Profiles
 from .reading import parse
@@ -8,11 +8,13 @@ from .source import Problem, ProfileError
 from .wire import latency_budget, sampling, shield_spec, struct
 
 __all__ = [
+    "Fingerprint",
     "Policy",
     "Problem",
     "Profile",
     "ProfileError",
     "Profiles",
+    "fingerprint",
     "latency_budget",
     "load",
     "load_file",

@@ -15,6 +15,8 @@ from .source import Problem, ProfileError, Source
 TENANTS: Final = "tenants"
 """The directory of the directories of single tenants."""
 
+Fingerprint = frozenset[tuple[str, int, int, int]]
+
 Drafts = Mapping[str, Draft]
 """What the files of a directory say, by profile."""
 
@@ -37,6 +39,13 @@ def load(directory: Path) -> Profiles:
         # What is wrong with a profile is wrong with all that extend it: it is told once.
         raise ProfileError(sorted(set(problems), key=lambda problem: (problem.file, problem.line, problem.field)))
     return Profiles(shelf, MappingProxyType(shelves))
+
+
+def fingerprint(directory: Path) -> Fingerprint:
+    """What tells that a file of the profiles may have changed since: compare two. Cheap, as no file is read."""
+    places = [directory, *_quietly(directory / TENANTS)]
+    files = [path for place in places for path in _quietly(place) if path.suffix in {".yaml", ".yml"}]
+    return frozenset((str(path), *_stamp(path)) for path in (*places, *files))
 
 
 def load_file(path: Path) -> Profile:
@@ -169,3 +178,18 @@ def _entries(directory: Path) -> list[Path]:
     except OSError as error:
         message = f"the profiles' directory cannot be read: {error.strerror}"
         raise ProfileError([Problem(str(directory), 0, "", message)]) from None
+
+
+def _quietly(directory: Path) -> list[Path]:
+    try:
+        return _entries(directory)
+    except ProfileError:
+        return []
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return status.st_ino, status.st_mtime_ns, status.st_size

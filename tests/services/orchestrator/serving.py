@@ -108,8 +108,15 @@ class Script(shield_pb2_grpc.ShieldServiceServicer, inference_pb2_grpc.Inference
 
 
 @asynccontextmanager
-async def serving(script: Script, directory: Path, *profiles: Profile, window: int = 16_384) -> AsyncGenerator[Stub]:
-    """A stub of an orchestrator with these profiles, between the two services of the script."""
+async def serving(
+    script: Script,
+    directory: Path,
+    *profiles: Profile,
+    window: int = 16_384,
+    live: Callable[[], Profiles] | None = None,
+) -> AsyncGenerator[Stub]:
+    """A stub of an orchestrator with these profiles, or live ones, between the two services of the script."""
+    fixed = Profiles({each.name: each for each in profiles})
     async with AsyncExitStack() as stack:
 
         async def serve(name: str) -> tuple[grpc.aio.Server, str]:
@@ -131,7 +138,7 @@ async def serving(script: Script, directory: Path, *profiles: Profile, window: i
             models=inference_pb2_grpc.InferenceServiceStub(channels.get(models)),
             window=window,
         )
-        servicer = ChatServicer(lambda: Profiles({each.name: each for each in profiles}), services)
+        servicer = ChatServicer(live or (lambda: fixed), services)
         chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, orchestrator)
         for server in (shield, inference, orchestrator):
             await server.start()
