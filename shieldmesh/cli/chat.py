@@ -55,7 +55,7 @@ def chat(
 
     - `shieldmesh chat --json "Hello" | jq -r 'select(.event == "delta").text'`
     """
-    text = _read_standard_input() if prompt == "-" else prompt
+    text = terminal.read_standard_input("PROMPT") if prompt == "-" else prompt
     messages = [Message("system", system)] if system else []
     messages.append(Message("user", text))
     out = terminal.out()
@@ -94,10 +94,3 @@ async def converse(turn: Turn, answer: Answer) -> CallTree | None:
             elif isinstance(event, Finished) and started is not None:
                 tree = call_tree(started, event, time.monotonic() - begin)
     return tree
-
-
-def _read_standard_input() -> str:
-    try:
-        return typer.get_binary_stream("stdin").read().decode()
-    except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"standard input is not UTF-8 at byte {error.start}", param_hint="PROMPT") from None

@@ -45,6 +45,18 @@ def fail_with(error: MeshError) -> NoReturn:
     raise typer.Exit(1)
 
 
+def read_standard_input(parameter: str) -> str:
+    """The text that standard input holds, instead of an argument that said -.
+
+    Raises:
+        typer.BadParameter: it is not UTF-8.
+    """
+    try:
+        return typer.get_binary_stream("stdin").read().decode()
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"standard input is not UTF-8 at byte {error.start}", param_hint=parameter) from None
+
+
 def harmless(text: str) -> str:
     """The text without characters that would make a terminal do something: a model must not move the cursor."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)

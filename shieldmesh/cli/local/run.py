@@ -14,6 +14,7 @@ from rich.text import Text
 
 from shieldmesh.cli import terminal
 from shieldmesh.cli.local.address import AddressError, claim
+from shieldmesh.cli.local.discovery import PREFIX
 from shieldmesh.cli.local.log import JsonLog, ReadableLog
 from shieldmesh.cli.local.mesh import MeshDiedError, running_mesh
 from shieldmesh.cli.local.plan import Service, plan_mesh
@@ -43,7 +44,7 @@ def planned(root: Path, settings: UpSettings) -> Generator[Sequence[Service]]:
     Raises:
         typer.Exit: the gateway's address is taken, or a socket's path would be too long; the terminal says which.
     """
-    with tempfile.TemporaryDirectory(prefix="shieldmesh-", dir=settings.runtime_dir) as directory:
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=settings.runtime_dir) as directory:
         try:
             services = plan_mesh(
                 Path(directory).resolve(),
