@@ -10,6 +10,7 @@ import yaml
 
 from services.inference import configuration
 from shieldmesh import profile
+from shieldmesh.cli.local.plan import PROCESS
 
 from .manifests import BASE, PODMAN, ROOT, SERVICES, container, environment, of_kind, pod, rendered, written
 
@@ -31,6 +32,12 @@ def test_every_rendered_resource_is_valid(directory: Path) -> None:
     for document in documents:
         kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
     assert {document["metadata"]["name"] for document in of_kind(documents, "Deployment")} == set(SERVICES)
+
+
+def test_the_image_sets_its_processes_up_as_up_does() -> None:
+    """What `shieldmesh up` puts into the environment of services is in the image's."""
+    stated = (ROOT / "deploy/Containerfile").read_text()
+    assert all(f"ENV {name}={value}\n" in stated for name, value in PROCESS.items())
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -16,7 +16,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from shieldmesh.cli.local.address import claim
-from shieldmesh.cli.local.plan import STOP_ORDER, Service, plan_mesh
+from shieldmesh.cli.local.plan import PROCESS, STOP_ORDER, Service, plan_mesh
 
 ROOT = Path(__file__).resolve().parents[2]
 ECHO_MODELS = ROOT / "tests" / "e2e" / "echo.yaml"
@@ -105,7 +105,7 @@ class Mesh:
             self._processes[service.name] = subprocess.Popen(  # noqa: S603  # our own program
                 command,
                 cwd=ROOT,
-                env={**self._environment, **service.environment, "PYTHONUNBUFFERED": "1"},
+                env={**PROCESS, **self._environment, **service.environment, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from shieldmesh.cli.local.plan import Service
+from shieldmesh.cli.local.plan import PROCESS, Service
 
 LAST_LINES: Final = 12
 """How many lines of a dead child's log are worth showing."""
@@ -44,7 +44,7 @@ class Child:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "shieldmesh.leash", str(os.getpid()), service.module),
             cwd=root,
-            env={**environment, **service.environment, "PYTHONUNBUFFERED": "1"},
+            env={**PROCESS, **environment, **service.environment, "PYTHONUNBUFFERED": "1"},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=PIPE,
             stderr=STDOUT,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shieldmesh.cli.local.child import Child
-from shieldmesh.cli.local.plan import Service
+from shieldmesh.cli.local.plan import PROCESS, Service
 
 LIMIT = 20.0
 """Seconds after which a test that hangs fails."""
@@ -26,11 +26,11 @@ class Lines(list[str]):
         self.first.set()
 
 
-async def spawn(directory: Path, program: str) -> tuple[Child, Lines]:
+async def spawn(directory: Path, program: str, **environment: str) -> tuple[Child, Lines]:
     (directory / "program.py").write_text(program)
     lines = Lines()
     service = Service("shield", "program", "unix:/nowhere", {"GREETING": "hello"})
-    child = await Child.spawn(service, directory, {"PYTHONPATH": str(Path.cwd())}, lines.add)
+    child = await Child.spawn(service, directory, {"PYTHONPATH": str(Path.cwd()), **environment}, lines.add)
     return child, lines
 
 
@@ -64,6 +64,15 @@ async def test_its_log_arrives_line_by_line(tmp_path: Path) -> None:
     assert "".join(lines[1:-2]) == "x" * 200_000
     assert lines[-2:] == ["\N{REPLACEMENT CHARACTER}", "last"]
     assert list(child.last_lines) == lines[-12:]
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, PROCESS["GRPC_EXPERIMENTS"]), ({"GRPC_EXPERIMENTS": ""}, "")])
+async def test_grpc_is_set_up_unless_somebody_has(tmp_path: Path, given: dict[str, str], expected: str) -> None:
+    """A service finds the settings for processes in its environment; who sets one, decides."""
+    child, lines = await spawn(tmp_path, "import os\nprint(os.environ['GRPC_EXPERIMENTS'], 'is set')", **given)
+    async with asyncio.timeout(LIMIT):
+        await child.wait()
+    assert lines == [f"{expected} is set"]
 
 
 async def test_one_that_does_not_stop_is_killed(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Which processes make a mesh."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from shieldmesh.cli.local.address import AddressError
-from shieldmesh.cli.local.plan import STOP_ORDER, plan_mesh
+from shieldmesh.cli.local.plan import PROCESS, STOP_ORDER, plan_mesh
 
 
 def test_each_service_is_told_where_the_others_are() -> None:
@@ -44,3 +46,14 @@ def test_sockets_in_too_long_a_directory_are_refused() -> None:
     """The longest socket path decides."""
     with pytest.raises(AddressError, match="at most 107"):
         plan_mesh(Path("/" + "d" * 90), "h:1", profiles=Path("/p"))
+
+
+@pytest.mark.parametrize(("more", "complaint"), [("", False), (",no_such_thing", True)])
+def test_grpc_knows_what_its_experiments_are_called(more: str, *, complaint: bool) -> None:
+    """The names in the environment of services mean something to this version of gRPC, which else says so."""
+    environment = {**PROCESS, "GRPC_EXPERIMENTS": PROCESS["GRPC_EXPERIMENTS"] + more}
+    command = [sys.executable, "-c", "import grpc"]
+    run = subprocess.run(  # noqa: S603  # our own program
+        command, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ("Unknown experiment" in run.stderr) is complaint
