@@ -39,8 +39,9 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         shelf = self._profiles().of(context.current().tenant_id)
         profile = shelf.get(name)
         if profile is None:
+            expected = f"expected one of {', '.join(sorted(shelf))}" if shelf else "you have none"
             raise NotFoundError(
-                f"there is no such profile: expected one of {', '.join(sorted(shelf))}",
+                f"there is no such profile: {expected}",
                 reason="PROFILE_NOT_FOUND",
                 field="profile",
             )
