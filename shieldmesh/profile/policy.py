@@ -16,10 +16,17 @@ from pydantic import (
 from .entry import MAX_TIMEOUT as MAX_TIMEOUT  # noqa: PLC0414  # others look for it here
 from .entry import Part, ShieldEntry
 from .options import (
+    ClassifierOptions,
     DenyListOptions,
+    InjectionKind,
+    InjectionOptions,
     InvisibleKind,
     InvisibleOptions,
     JsonSchemaOptions,
+    JudgeKind,
+    JudgeOptions,
+    Kind,
+    KindName,
     LanguageOptions,
     PiiKind,
     PiiOptions,
@@ -94,8 +101,36 @@ class LanguageEntry(ShieldEntry[Literal["language"], Literal["other_language"], 
     """Sees that a text is in a language that is allowed."""
 
 
+class ClassifierEntry(ShieldEntry[Literal["classifier"], KindName, ClassifierOptions]):
+    """Asks a classifier."""
+
+
+class InjectionEntry(ShieldEntry[Literal["injection"], InjectionKind, InjectionOptions]):
+    """Looks for prompt injection and jailbreaks."""
+
+    options: InjectionOptions = InjectionOptions()
+
+
+class JudgeEntry(ShieldEntry[Literal["judge"], JudgeKind, JudgeOptions]):
+    """Asks a model of the mesh."""
+
+    @property
+    def kind(self) -> Kind:
+        """How much text it needs to see."""
+        return "whole" if self.options.window == "whole" else super().kind
+
+
 AnyShield = Annotated[
-    PiiEntry | SecretsEntry | DenyListEntry | UrlEntry | InvisibleEntry | JsonSchemaEntry | LanguageEntry,
+    PiiEntry
+    | SecretsEntry
+    | DenyListEntry
+    | UrlEntry
+    | InvisibleEntry
+    | JsonSchemaEntry
+    | LanguageEntry
+    | ClassifierEntry
+    | InjectionEntry
+    | JudgeEntry,
     Field(discriminator="type"),
 ]
 

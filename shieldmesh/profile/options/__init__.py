@@ -26,25 +26,45 @@ from .patterns import (
     UrlOptions,
 )
 from .whole import JSON_SCHEMA_KINDS, LANGUAGES, WHOLE_TYPES, JsonSchemaOptions, LanguageOptions
+from .window import (
+    INJECTION_KINDS,
+    JUDGE_KINDS,
+    ClassifierOptions,
+    InjectionKind,
+    InjectionOptions,
+    JudgeKind,
+    JudgeOptions,
+    KindName,
+    Window,
+)
 
-SHIELD_TYPES: Final = {each.name: each for each in sorted((*PATTERN_TYPES, *WHOLE_TYPES), key=lambda type_: type_.name)}
+_TYPES: Final = (*PATTERN_TYPES, *WHOLE_TYPES)
+SHIELD_TYPES: Final = {each.name: each for each in sorted(_TYPES, key=lambda type_: type_.name)}
 """The built-in types by name."""
 
 __all__ = [
+    "INJECTION_KINDS",
     "INVISIBLE_KINDS",
     "JSON_SCHEMA_KINDS",
+    "JUDGE_KINDS",
     "LANGUAGES",
     "MAX_HOSTS",
     "MAX_TERMS",
     "PII_KINDS",
     "SECRET_KINDS",
     "SHIELD_TYPES",
+    "ClassifierOptions",
     "Country",
     "DenyListOptions",
+    "InjectionKind",
+    "InjectionOptions",
     "InvisibleKind",
     "InvisibleOptions",
     "JsonSchemaOptions",
+    "JudgeKind",
+    "JudgeOptions",
     "Kind",
+    "KindName",
     "LanguageOptions",
     "PiiKind",
     "PiiOptions",
@@ -53,4 +73,5 @@ __all__ = [
     "ShieldOptions",
     "ShieldType",
     "UrlOptions",
+    "Window",
 ]
