@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import grpc
 
@@ -13,6 +13,9 @@ from shieldmesh.cli.shields.service import Stub
 from shieldmesh.cli.shields.transcript import Delta
 from shieldmesh.errors import InternalError
 from shieldmesh.v1 import policy_pb2, shield_pb2
+
+_PREPARATION: Final = 60.0
+"""Seconds that building shields may take: some load models."""
 
 
 class Seen(NamedTuple):
@@ -46,6 +49,20 @@ class Played:
     blocked: bool = False
     held: list[int] = field(default_factory=list[int])
     waits: list[float] = field(default_factory=list[float])
+
+
+async def prepare(stub: "Stub", opening: shield_pb2.InspectOpen) -> None:
+    """Has the service build the shields, so that no text waits for that.
+
+    Raises:
+        MeshError: the service failed, or cannot build them.
+    """
+    async with calls.bidi(stub.InspectStream, timeout=_PREPARATION) as call:
+        with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            await call.write(shield_pb2.InspectStreamRequest(open=opening))
+            await call.done_writing()
+        async for _ in call:
+            pass
 
 
 async def play(

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from shieldmesh.cli import terminal
 from shieldmesh.cli.shields.comparison import Cost, Difference, cost, differences
-from shieldmesh.cli.shields.playing import Played, play
+from shieldmesh.cli.shields.playing import Played, play, prepare
 from shieldmesh.cli.shields.policies import Guards, Profiles, find
 from shieldmesh.cli.shields.service import Stub, Url, ask
 from shieldmesh.cli.shields.test import STYLES
@@ -58,6 +58,8 @@ def replay(
 
     - `shieldmesh shields replay --json t.jsonl --policy a --policy b | jq '.differences[] | select(.turn == "7")'`
     """
+    if repeated := sorted({each for each in policy if policy.count(each) > 1}):
+        raise typer.BadParameter(f"{repeated[0]} stands there more than once", param_hint="--policy")
     turns = _turns(transcript)
     guards = [find(each, profiles, "output") for each in policy]
     played = ask(url, lambda stub: _play_all(stub, turns, guards, recorded=pace is Pace.RECORDED, seconds=timeout))
@@ -88,6 +90,8 @@ async def _play_all(
     stub: "Stub", turns: Sequence[Recorded], guards: Sequence[Guards], *, recorded: bool, seconds: float
 ) -> list[list[Played]]:
     """Each turn as each policy played it. Where times are measured and not waited for, nothing runs beside."""
+    for each in guards:
+        await prepare(stub, each.opening)
     alone, beside = asyncio.Semaphore(1), asyncio.Semaphore(_AT_ONCE)
 
     async def play_one(turn: Recorded, each: Guards) -> Played:
