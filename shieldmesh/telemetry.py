@@ -75,6 +75,8 @@ class Name:
     FINDINGS: Final = "shieldmesh.findings"
     WORKED: Final = "shieldmesh.shield.worked"
     """Seconds that a shield worked in an inspection; its span lasts as long as the text took to come."""
+    BATCH: Final = "shieldmesh.shield.batch"
+    """How many windows, of any turns, the shield's model looked at together in the last batch with some of this one."""
 
     QUEUED_AT: Final = "shieldmesh.model"
     """The model that a request waits for; not `gen_ai.request.model`, by which backends know calls of models."""
