@@ -32,6 +32,8 @@ class Head(Part):
     """The profile that it starts from."""
     abstract: bool = False
     """Whether it is only there to be extended; such a profile may lack its model."""
+    shadow: Name | None = None
+    """The candidate that runs beside it without acting. Not inherited: a candidate may extend what it runs beside."""
 
 
 def extended(source: Source, parent: Source | None = None) -> Source:

@@ -78,6 +78,7 @@ class _Family:
                 continue
             if not draft.head.abstract:
                 shelf[name] = profile
+        problems += _without_candidates(shelf, self.drafts)
         return MappingProxyType(shelf)
 
     def profile(self, draft: Draft) -> Profile:
@@ -118,6 +119,21 @@ class _Family:
         names = sorted({name for each in seen for name in each} - {draft.name})
         expected = f"expected one of {', '.join(names)}" if names else "it is the only one"
         raise ProfileError([_source(draft).problem(["extends"], f"there is no profile {wanted} here: {expected}")])
+
+
+def _without_candidates(shelf: Shelf, drafts: Drafts) -> Iterator[Problem]:
+    """What is wrong with profiles that want a shadow which is not there."""
+    for name, profile in shelf.items():
+        others = sorted(shelf.keys() - {name})
+        # A candidate that is wrong itself is told as such.
+        if profile.shadow and (profile.shadow == name or profile.shadow not in {*shelf, *_broken(shelf, drafts)}):
+            expected = f"expected one of {', '.join(others)}" if others else "it is the only one"
+            message = f"{profile.shadow} is no other profile beside this one: {expected}"
+            yield _source(drafts[name]).problem(["shadow"], message)
+
+
+def _broken(shelf: Shelf, drafts: Drafts) -> Iterator[str]:
+    return (name for name, draft in drafts.items() if name not in shelf and not draft.head.abstract)
 
 
 def _circle(drafts: list[Draft]) -> list[Problem]:

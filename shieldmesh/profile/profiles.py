@@ -18,6 +18,8 @@ class Profile:
     policy: Policy
     notices: tuple[Problem, ...] = ()
     """What is not wrong with it, but may surprise."""
+    shadow: str = ""
+    """The profile whose shields run beside its own without acting; "" means none."""
 
 
 Shelf = Mapping[str, Profile]

@@ -85,7 +85,7 @@ def built(one: Draft, document: Source) -> Profile:
     except ValidationError as error:
         raise ProfileError([_problem(document, details) for details in error.errors()]) from None
     notices = tuple(document.problem(path, message) for path, message in notices_of(policy))
-    return Profile(one.name, _version(policy), policy, notices)
+    return Profile(one.name, _version(policy), policy, notices, one.head.shadow or "")
 
 
 def _unread(name: str, file: str, *problems: Problem) -> Draft:
