@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-from shieldmesh import profile as profiles
 from shieldmesh import validation
 from shieldmesh.errors import InternalError, InvalidArgumentError
 from shieldmesh.profile import Profile
@@ -69,7 +68,7 @@ class Prompt:
             sampling=self._sampling,
             tools=self._request.tools,
             response_format=self._request.response_format,
-            options=profiles.struct(policy.model_options),
+            options=self._profile.wording.model_options,
         )
 
     def _write(self, index: int, text: str) -> None:
@@ -88,7 +87,8 @@ def _system(prompt: str) -> message_pb2.Message:
 def _sampling(profile: Profile, asked: generation_pb2.Sampling) -> generation_pb2.Sampling:
     """The profile's sampling with the caller's overrides, as far as the profile allows them."""
     allowed = profile.policy.allow_overrides
-    sampling = profiles.sampling(profile.policy.sampling)
+    sampling = generation_pb2.Sampling()
+    sampling.CopyFrom(profile.wording.sampling)
     for descriptor, _ in asked.ListFields():
         if descriptor.name not in allowed:
             may = f"only {', '.join(allowed)}" if allowed else "none"

@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import grpc
 
 from shieldmesh import calls, context
-from shieldmesh import profile as profiles
 from shieldmesh.errors import DeadlineExceededError, InternalError
 from shieldmesh.profile import Profile
-from shieldmesh.profile.policy import ShieldSet
 from shieldmesh.telemetry import trace_id
 from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2, shield_pb2
 
@@ -135,7 +133,7 @@ class Turn:
     async def _check_input(self) -> None:
         if self._policy.input.shields:
             request = shield_pb2.InspectRequest(
-                shields=_specs(self._policy.input.shields),
+                shields=self._profile.wording.input_shields,
                 direction=policy_pb2.DIRECTION_INPUT,
                 texts=self._prompt.texts(),
                 pseudonym_key=self._key,
@@ -199,10 +197,10 @@ class Turn:
     async def _show(self, guard: "Guard") -> None:
         """Shows the shields what the model writes, all that gathered since the last time in one message."""
         opening = shield_pb2.InspectOpen(
-            shields=_specs(self._policy.output.shields),
+            shields=self._profile.wording.output_shields,
             direction=policy_pb2.DIRECTION_OUTPUT,
             pseudonym_key=self._key,
-            latency_budget=profiles.latency_budget(self._policy.output.latency_budget),
+            latency_budget=self._profile.wording.latency_budget,
         )
         # A call that has ended takes nothing more. Why it ended is heard where it is read: a verdict may wait there.
         with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
@@ -249,7 +247,3 @@ class Turn:
         if blocked:
             self._at_once = False
             raise Blocked
-
-
-def _specs(shields: ShieldSet) -> list[policy_pb2.ShieldSpec]:
-    return [profiles.shield_spec(shield) for shield in shields]

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 from .policy import Policy
 from .source import Problem
+from .wire import Wording, wording
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Profile:
     """A named, versioned policy."""
 
@@ -20,6 +22,11 @@ class Profile:
     """What is not wrong with it, but may surprise."""
     shadow: str = ""
     """The profile whose shields run beside its own without acting; "" means none."""
+
+    @cached_property
+    def wording(self) -> Wording:
+        """The policy in the words of the contract, made when first asked for."""
+        return wording(self.policy)
 
 
 Shelf = Mapping[str, Profile]

@@ -1,6 +1,7 @@
 """A policy in the words of the contract."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf import json_format
@@ -10,7 +11,7 @@ from shieldmesh import errors
 from shieldmesh.v1 import generation_pb2, policy_pb2, shield_pb2
 
 from .entry import Action, OnError, Scale, strictest
-from .policy import AnyShield, LatencyBudget, OverBudget, SamplingPolicy
+from .policy import AnyShield, LatencyBudget, OverBudget, Policy, SamplingPolicy
 
 ACTIONS: Final["dict[Action, policy_pb2.Action.ValueType]"] = {
     "allow": policy_pb2.ACTION_ALLOW,
@@ -27,6 +28,28 @@ OVER_BUDGET: Final["dict[OverBudget, shield_pb2.OverBudget.ValueType]"] = {
     "degrade": shield_pb2.OVER_BUDGET_DEGRADE,
     "fail": shield_pb2.OVER_BUDGET_FAIL,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What calls on behalf of a policy say, each time the same. The messages are shared: copy before you change one."""
+
+    input_shields: tuple[policy_pb2.ShieldSpec, ...]
+    output_shields: tuple[policy_pb2.ShieldSpec, ...]
+    latency_budget: shield_pb2.LatencyBudget | None
+    sampling: generation_pb2.Sampling
+    model_options: Struct
+
+
+def wording(policy: Policy) -> Wording:
+    """The parts of the policy as messages."""
+    return Wording(
+        input_shields=tuple(map(shield_spec, policy.input.shields)),
+        output_shields=tuple(map(shield_spec, policy.output.shields)),
+        latency_budget=latency_budget(policy.output.latency_budget),
+        sampling=sampling(policy.sampling),
+        model_options=struct(policy.model_options),
+    )
 
 
 def shield_spec(entry: AnyShield) -> policy_pb2.ShieldSpec:

@@ -83,6 +83,14 @@ def test_overrides_replace_what_the_profile_says() -> None:
     assert asked.opening().sampling == generation_pb2.Sampling(temperature=0.0, top_k=7, stop=["mine"])
 
 
+def test_an_override_is_for_one_turn() -> None:
+    """The next caller of the same profile gets the profile's."""
+    given = profile(allow_overrides=["top_k"], sampling={"top_k": 7})
+    for top_k in (1, None):
+        request = chat_pb2.ChatRequest(messages=[message("hi")], sampling=generation_pb2.Sampling(top_k=top_k))
+        assert Prompt(given, request).opening().sampling.top_k == (top_k or 7)
+
+
 def test_options_of_the_model_come_from_the_profile() -> None:
     """They reach the backend as the profile gives them."""
     options = prompt(message("hi"), model_options={"pace": 5.0, "cut": "words"}).opening().options
