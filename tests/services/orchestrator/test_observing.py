@@ -163,13 +163,26 @@ async def test_shields_that_do_not_see_everything_fail_the_turn(tmp_path: Path, 
 
 
 async def test_a_shield_service_that_fails_fails_the_turn(tmp_path: Path) -> None:
-    """Observing or not, a policy that cannot be carried out is an error."""
+    """Observing or not, a policy that cannot be carried out is an error; what the engine says after that stays."""
 
     async def inspect_stream(requests: Texts) -> Answers:
         await anext(requests)
         yield opened()
+        await anext(requests)
         raise UnavailableError("the detector is away")
 
-    async with serving(Script(inspect_stream=inspect_stream), tmp_path, observing()) as stub:
+    async def generate(requests: Asked) -> Generated:
+        await anext(requests)
+        yield begun()
+        yield said("word ")
+        async for request in requests:
+            assert request.HasField("stop")
+            yield said("more")
+            yield ended(2, "FINISH_REASON_CANCELLED")
+            return
+
+    events: list[chat_pb2.ChatEvent] = []
+    async with serving(Script(inspect_stream=inspect_stream, generate=generate), tmp_path, observing()) as stub:
         with pytest.raises(UnavailableError, match="the detector is away"):
-            await run(stub)
+            await collect(stub, events)
+    assert text_of(events) == "word "

@@ -91,7 +91,11 @@ async def test_an_unknown_profile(tmp_path: Path) -> None:
     assert "one, two" in failure.value.message
 
 
-@pytest.mark.parametrize("output", [{}, guards()], ids=["unguarded output", "guarded output"])
+@pytest.mark.parametrize(
+    "output",
+    [{}, guards(), {**guards("block"), "mode": "observe"}],
+    ids=["unguarded output", "guarded output", "observed output"],
+)
 async def test_parallel_input_shields_hold_the_answer_until_they_spoke(
     tmp_path: Path, output: dict[str, object]
 ) -> None:

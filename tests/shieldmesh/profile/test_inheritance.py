@@ -210,6 +210,8 @@ def test_keys_that_yaml_merges_give_way_to_keys_of_their_own(tmp_path: Path) -> 
         tmp_path, "x: &x {temperature: 1, seed: 7}\nsampling: {<<: *x, seed: 8}".replace("x: &x", "model_options: &x")
     )
     assert (policy.sampling.temperature, policy.sampling.seed, policy.sampling.stop) == (1, 8, ("x",))
+    (problem,) = problems("model: a\nmodel_options: &x {seed: 7}\nsampling: {<<: *x,\n  seed: -8}")
+    assert problem.startswith("p.yaml:4: sampling.seed: ")
 
 
 def test_one_file_is_loaded_with_those_beside_it(tmp_path: Path) -> None:
