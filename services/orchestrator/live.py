@@ -47,7 +47,7 @@ class LiveProfiles:
         """
         self._directory = directory
         self._fingerprint = profiles.fingerprint(directory)
-        self.now: Profiles = profiles.load(directory)
+        self.now = _loaded(directory)
         self.fresh = Condition()
 
     @asynccontextmanager
@@ -72,7 +72,7 @@ class LiveProfiles:
         """Reads the files, and uses what they say from now on; where they are wrong, says so and changes nothing."""
         self._fingerprint = await context.run_in_thread(profiles.fingerprint, self._directory)
         try:
-            loaded = await context.run_in_thread(profiles.load, self._directory)
+            loaded = await context.run_in_thread(_loaded, self._directory)
         except ProfileError as error:
             _log.error("profiles refused: those from before stay in use", problems=list(map(str, error.problems)))
             await self._note(fresh=False)
@@ -118,6 +118,14 @@ class LiveProfiles:
         instruments().reloads.add(1, {Name.RELOAD: "loaded" if fresh else "refused"})
         instruments().stale.set(0 if fresh else 1)
         await self.fresh.set(holds=fresh)
+
+
+def _loaded(directory: Path) -> Profiles:
+    """The profiles, ready for their first turn: putting thousands of terms into words takes too long for the loop."""
+    loaded = profiles.load(directory)
+    for _, each in loaded:
+        _ = each.wording
+    return loaded
 
 
 def _tell_changes(before: Profiles, now: Profiles) -> None:
