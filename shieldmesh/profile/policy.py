@@ -30,6 +30,7 @@ from .options import (
     LanguageOptions,
     PiiKind,
     PiiOptions,
+    RemoteOptions,
     SecretKind,
     SecretsOptions,
     UrlOptions,
@@ -120,6 +121,15 @@ class JudgeEntry(ShieldEntry[Literal["judge"], JudgeKind, JudgeOptions]):
         return "whole" if self.options.window == "whole" else super().kind
 
 
+class RemoteEntry(ShieldEntry[Literal["remote"], KindName, RemoteOptions]):
+    """Asks another service."""
+
+    @property
+    def kind(self) -> Kind:
+        """How much text it needs to see."""
+        return "whole" if self.options.sees_all else super().kind
+
+
 AnyShield = Annotated[
     PiiEntry
     | SecretsEntry
@@ -130,7 +140,8 @@ AnyShield = Annotated[
     | LanguageEntry
     | ClassifierEntry
     | InjectionEntry
-    | JudgeEntry,
+    | JudgeEntry
+    | RemoteEntry,
     Field(discriminator="type"),
 ]
 

@@ -25,6 +25,7 @@ from .patterns import (
     SecretsOptions,
     UrlOptions,
 )
+from .remote import REMOTE_TYPES, RemoteOptions, remote_url
 from .whole import JSON_SCHEMA_KINDS, LANGUAGES, WHOLE_TYPES, JsonSchemaOptions, LanguageOptions
 from .window import (
     INJECTION_KINDS,
@@ -38,7 +39,7 @@ from .window import (
     Window,
 )
 
-_TYPES: Final = (*PATTERN_TYPES, *WHOLE_TYPES)
+_TYPES: Final = (*PATTERN_TYPES, *REMOTE_TYPES, *WHOLE_TYPES)
 SHIELD_TYPES: Final = {each.name: each for each in sorted(_TYPES, key=lambda type_: type_.name)}
 """The built-in types by name."""
 
@@ -68,10 +69,12 @@ __all__ = [
     "LanguageOptions",
     "PiiKind",
     "PiiOptions",
+    "RemoteOptions",
     "SecretKind",
     "SecretsOptions",
     "ShieldOptions",
     "ShieldType",
     "UrlOptions",
     "Window",
+    "remote_url",
 ]

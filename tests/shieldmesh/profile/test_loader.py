@@ -45,7 +45,8 @@ output:
     - type: deny_list
       action: block
 """
-    types = "'pii', 'secrets', 'deny_list', 'url', 'invisible', 'json_schema', 'language', 'classifier', 'injection', 'judge'"
+    built_in = "pii secrets deny_list url invisible json_schema language classifier injection judge remote"
+    types = ", ".join(map(repr, built_in.split()))
     kinds = "'email', 'phone', 'payment_card', 'iban', 'ip_address' or 'national_id'"
     assert problems(content) == [
         "p.yaml:3: sampling.temperature: input should be less than or equal to 2",
