@@ -42,13 +42,13 @@ async def serving(app: ASGIApp, listening: Listening) -> AsyncGenerator[str]:
     with _bound(listening.address) as bound:
         host, port = bound.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        async with asyncio.TaskGroup() as group:
-            group.create_task(server.serve(sockets=[bound]))
-            _log.info("serving detector API", address=address)
-            try:
-                yield address
-            finally:
-                server.should_exit = True
+        task = asyncio.create_task(server.serve(sockets=[bound]))
+        _log.info("serving detector API", address=address)
+        try:
+            yield address
+        finally:
+            server.should_exit = True
+            await task
 
 
 class _Server(uvicorn.Server):
