@@ -12,20 +12,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from opentelemetry import metrics, trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from prometheus_client import CollectorRegistry, start_http_server
 
-from shieldmesh import __version__
+from shieldmesh import __version__, context
 from shieldmesh.interceptors.call import ServerIdentity
 from shieldmesh.settings import ServiceSettings, split_address
+from shieldmesh.telemetry import Name
 
 _ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
@@ -99,13 +101,24 @@ def providing(
     tracers = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(trace_ratio)), resource=resource, shutdown_on_exit=False
     )
-    for processor in processors:
+    for processor in (_PolicyMark(), *processors):
         tracers.add_span_processor(processor)
     meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     try:
         yield Providers(tracers, meters)
     finally:
         _within_flush_seconds(tracers.shutdown, meters.shutdown)
+
+
+class _PolicyMark(SpanProcessor):
+    """Marks each span with the policy under which its work is done, where that is known when it begins."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """See `SpanProcessor`."""
+        del parent_context
+        version = context.current().profile_version
+        if version:
+            span.set_attribute(Name.PROFILE_VERSION, version)
 
 
 def otlp_processors() -> list[SpanProcessor]:

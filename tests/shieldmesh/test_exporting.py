@@ -12,8 +12,11 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from shieldmesh import exporting, telemetry
+from shieldmesh import context, exporting, telemetry
+from shieldmesh.context import RequestContext
 from shieldmesh.interceptors.call import ServerIdentity
 from shieldmesh.metrics import TURNS, instruments
 from shieldmesh.telemetry import Name
@@ -78,6 +81,21 @@ def test_the_environment_decides_what_is_sent(
     for each in processors:
         each.shutdown()
     assert (len(processors), len(readers)) == (traces, metrics)
+
+
+def test_every_span_knows_its_policy() -> None:
+    """Whatever begins under a policy bears its version; what begins under none bears nothing."""
+    spans = InMemorySpanExporter()
+    with (
+        exporting.providing(IDENTITY, processors=[SimpleSpanProcessor(spans)], readers=[]) as providers,
+        telemetry.recording(providers.tracers, providers.meters),
+    ):
+        with context.use(RequestContext(profile="p", profile_version="v-1")), telemetry.span("under one"):
+            pass
+        with telemetry.span("under none"):
+            pass
+    versions = {span.name: (span.attributes or {}).get(Name.PROFILE_VERSION) for span in spans.get_finished_spans()}
+    assert versions == {"under one": "v-1", "under none": None}
 
 
 def test_a_protocol_that_is_not_spoken_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
