@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 """What a session, request or tenant id may be."""
+SHADOW: Final = "shadow"
+"""The session value that marks work for a policy which only runs beside another; it holds the other's name."""
 
 
 @dataclass(frozen=True, slots=True)

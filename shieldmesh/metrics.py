@@ -67,6 +67,12 @@ VERDICTS: Final = Metric(
 INSPECTIONS: Final = Metric(
     "shieldmesh.shield.duration", "s", "How long a shield worked in one inspection of a text or stream", _WORK_SECONDS
 )
+SHADOWS: Final = Metric(
+    "shieldmesh.shadow.turns", "{turn}", "Turns that a candidate policy ran beside, by how that ended"
+)
+SHADOW_FINDINGS: Final = Metric(
+    "shieldmesh.shadow.findings", "{finding}", "Findings of compared turns, by how candidate and live policy answered"
+)
 WAITING: Final = Metric("shieldmesh.model.waiting", "{request}", "Requests that wait for a place at a model")
 RUNNING: Final = Metric("shieldmesh.model.running", "{request}", "Requests that a model works on")
 RELOADS: Final = Metric("shieldmesh.profile.reloads", "{reload}", "Reloads of the profiles' files by result")
@@ -77,11 +83,11 @@ STALE: Final = Metric(
 ALL: Final = (
     *(SERVER_CALLS, CLIENT_CALLS, HTTP_REQUESTS),
     *(TOKENS, FIRST_TOKEN, TOKEN_TIME, TURNS, RUNNING_TURNS, HELD, LONGEST_HOLD),
-    *(VERDICTS, INSPECTIONS, WAITING, RUNNING, RELOADS, STALE),
+    *(VERDICTS, INSPECTIONS, SHADOWS, SHADOW_FINDINGS, WAITING, RUNNING, RELOADS, STALE),
 )
 """Every metric. docs/observability.md lists them, and a test compares the two."""
 
-BOUNDED: Final = frozenset({Name.TENANT, Name.PROFILE, Name.MODEL, Name.SHIELD})
+BOUNDED: Final = frozenset({Name.TENANT, Name.PROFILE, Name.CANDIDATE, Name.MODEL, Name.SHIELD})
 """Labels whose values come from callers and policies. No label holds the id of a session or a turn."""
 
 Labels = Mapping[str, str]
@@ -113,6 +119,8 @@ class Instruments:
         self.longest_hold = self._histogram(LONGEST_HOLD)
         self.verdicts = meter.create_counter(*VERDICTS[:3])
         self.inspections = self._histogram(INSPECTIONS)
+        self.shadows = meter.create_counter(*SHADOWS[:3])
+        self.shadow_findings = meter.create_counter(*SHADOW_FINDINGS[:3])
         self.reloads = meter.create_counter(*RELOADS[:3])
         self.stale = meter.create_gauge(*STALE[:3])
 

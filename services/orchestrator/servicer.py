@@ -6,6 +6,7 @@ from contextlib import aclosing
 from shieldmesh import context
 from shieldmesh.errors import NotFoundError
 from shieldmesh.profile import Profile, Profiles
+from shieldmesh.profile.profiles import Shelf
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 
 from .prompt import Prompt
@@ -29,20 +30,20 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         """See `shieldmesh.v1.ChatService.Chat`."""
         del context
         with refused():
-            profile = self._profile(request.profile or DEFAULT_PROFILE)
-            turn = Turn(profile, Prompt(profile, request), self._services)
+            shelf = self._shelf()
+            profile = _profile(shelf, request.profile or DEFAULT_PROFILE)
+            turn = Turn(profile, Prompt(profile, request), self._services, candidate=shelf.get(profile.shadow))
         async with aclosing(turn.events()) as events:
             async for event in events:
                 yield event
 
-    def _profile(self, name: str) -> Profile:
-        shelf = self._profiles().of(context.current().tenant_id)
-        profile = shelf.get(name)
-        if profile is None:
-            expected = f"expected one of {', '.join(sorted(shelf))}" if shelf else "you have none"
-            raise NotFoundError(
-                f"there is no such profile: {expected}",
-                reason="PROFILE_NOT_FOUND",
-                field="profile",
-            )
-        return profile
+    def _shelf(self) -> Shelf:
+        return self._profiles().of(context.current().tenant_id)
+
+
+def _profile(shelf: Shelf, name: str) -> Profile:
+    profile = shelf.get(name)
+    if profile is None:
+        expected = f"expected one of {', '.join(sorted(shelf))}" if shelf else "you have none"
+        raise NotFoundError(f"there is no such profile: {expected}", reason="PROFILE_NOT_FOUND", field="profile")
+    return profile

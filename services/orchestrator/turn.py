@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
@@ -29,6 +29,7 @@ from .mailbox import Mailbox
 from .merging import event_weight, merge_events, merge_texts, text_weight
 from .prompt import Prompt
 from .report import reported
+from .shadow import Shadow, Shadows
 from .waiting import until_done
 
 Guard: TypeAlias = "grpc.aio.StreamStreamCall[shield_pb2.InspectStreamRequest, shield_pb2.InspectStreamResponse]"
@@ -46,6 +47,8 @@ class Services:
     models: "InferenceServiceAsyncStub"
     window: int
     """Characters that may wait for the shields, and for the client, before the model's stream is read no further."""
+    shadows: Shadows = field(default_factory=Shadows)
+    """The candidates that run beside turns."""
 
 
 class Blocked(Exception):  # noqa: N818  # no error: a shield ends the turn
@@ -55,7 +58,10 @@ class Blocked(Exception):  # noqa: N818  # no error: a shield ends the turn
 class Turn:
     """Runs one turn; `events` yields what the client sees."""
 
-    def __init__(self, profile: Profile, prompt: Prompt, services: Services) -> None:
+    def __init__(
+        self, profile: Profile, prompt: Prompt, services: Services, *, candidate: Profile | None = None
+    ) -> None:
+        """`candidate` runs beside the profile without acting."""
         self._profile = profile
         self._policy = profile.policy
         self._prompt = prompt
@@ -64,6 +70,7 @@ class Turn:
         self._outbox = Mailbox(merge_events, event_weight, services.window)
         self._lanes = Lanes()
         self._account = Account(profile)
+        self._shadow = Shadow(profile, candidate, services.shields, shadows=services.shadows, window=services.window)
         self._input_cleared = asyncio.Event()
         self._all_shown = False
         self._at_once = self._policy.output.mode == "observe"
@@ -94,7 +101,7 @@ class Turn:
 
     async def _run(self) -> None:
         ours = replace(context.current(), profile=self._profile.name, profile_version=self._profile.version)
-        with context.use(ours):
+        with context.use(ours), self._shadow.beside():
             self._outbox.put(chat_pb2.ChatEvent(started=self._started()))
             try:
                 async with self._within_limit(), asyncio.TaskGroup() as tasks:
@@ -131,6 +138,7 @@ class Turn:
     # The way in
 
     async def _check_input(self) -> None:
+        self._shadow.ask(self._prompt.texts)
         if self._policy.input.shields:
             request = shield_pb2.InspectRequest(
                 shields=self._profile.wording.input_shields,
@@ -162,6 +170,7 @@ class Turn:
     async def _generate(self) -> None:
         await generate(self._services.models.Generate, self._prompt.opening(), self._take, self._let_go)
         for ending in self._lanes.endings():
+            self._shadow.see(ending)
             self._unseen.put(ending)
         self._unseen.close()
 
@@ -171,6 +180,7 @@ class Turn:
             case "delta":
                 self._account.generated(event.delta.token_count)
                 text = self._lanes.add(event.delta, time.monotonic())
+                self._shadow.see(text)
                 self._unseen.put(text)
                 if self._at_once and self._input_cleared.is_set():
                     self._send(self._lanes.clear_all(text.lane, time.monotonic()))
@@ -241,6 +251,7 @@ class Turn:
         """Tells the client what the shields saw; a block ends the turn."""
         blocked = False
         for verdict in verdicts:
+            self._shadow.note(verdict)
             self._account.judged(verdict)
             self._outbox.put(chat_pb2.ChatEvent(verdict=verdict))
             blocked = blocked or verdict.action == policy_pb2.ACTION_BLOCK

@@ -6,7 +6,7 @@ from typing import Final
 
 from opentelemetry import trace
 
-from shieldmesh import telemetry
+from shieldmesh import context, telemetry
 from shieldmesh.metrics import instruments
 from shieldmesh.telemetry import Name, SpanName
 from shieldmesh.v1 import policy_pb2
@@ -38,6 +38,8 @@ class ShieldSpans:
     ) -> None:
         self._names = [shield.rules.name for shield in shields]
         self._direction = _DIRECTIONS.get(direction, "unspecified")
+        # What shields do for a policy that does not act counts in no metric: see `services.orchestrator.shadow`.
+        self._shadow = context.SHADOW in context.current().values
         self.worked = [0.0] * len(shields)
         self.spans: list[trace.Span] = []
         self._findings = [0] * len(shields)
@@ -45,9 +47,10 @@ class ShieldSpans:
 
     def __enter__(self) -> "ShieldSpans":
         tracer = telemetry.tracer()
+        marks = {Name.SHADOW: True} if self._shadow else {}
         self.spans = [
             tracer.start_span(
-                f"{SpanName.SHIELD} {name}", attributes={Name.SHIELD: name, Name.DIRECTION: self._direction}
+                f"{SpanName.SHIELD} {name}", attributes={Name.SHIELD: name, Name.DIRECTION: self._direction, **marks}
             )
             for name in self._names
         ]
@@ -59,8 +62,9 @@ class ShieldSpans:
         for each in acted:
             self._findings[each.shield] += 1
             self._strictest[each.shield] = max(self._strictest[each.shield], each.action)
-            labels = self._labels(each.shield) | {Name.ACTION: _ACTIONS.get(each.action, "allow")}
-            instruments().verdicts.add(1, labels)
+            if not self._shadow:
+                labels = self._labels(each.shield) | {Name.ACTION: _ACTIONS.get(each.action, "allow")}
+                instruments().verdicts.add(1, labels)
 
     def work(self, shield: int, seconds: float) -> None:
         """Adds time that a shield has worked."""
@@ -85,7 +89,8 @@ class ShieldSpans:
                     }
                 )
             span.set_attribute(Name.WORKED, self.worked[number])
-            instruments().inspections.record(self.worked[number], self._labels(number))
+            if not self._shadow:
+                instruments().inspections.record(self.worked[number], self._labels(number))
             span.end()
 
     def _labels(self, number: int) -> dict[str, str]:
