@@ -73,6 +73,11 @@ SHADOWS: Final = Metric(
 SHADOW_FINDINGS: Final = Metric(
     "shieldmesh.shadow.findings", "{finding}", "Findings of compared turns, by how candidate and live policy answered"
 )
+REMOTES_OPEN: Final = Metric(
+    "shieldmesh.shield.remote.open",
+    "1",
+    "1 while a remote shield is left alone because it failed again and again, else 0",
+)
 WAITING: Final = Metric("shieldmesh.model.waiting", "{request}", "Requests that wait for a place at a model")
 RUNNING: Final = Metric("shieldmesh.model.running", "{request}", "Requests that a model works on")
 RELOADS: Final = Metric("shieldmesh.profile.reloads", "{reload}", "Reloads of the profiles' files by result")
@@ -83,11 +88,11 @@ STALE: Final = Metric(
 ALL: Final = (
     *(SERVER_CALLS, CLIENT_CALLS, HTTP_REQUESTS),
     *(TOKENS, FIRST_TOKEN, TOKEN_TIME, TURNS, RUNNING_TURNS, HELD, LONGEST_HOLD),
-    *(VERDICTS, INSPECTIONS, SHADOWS, SHADOW_FINDINGS, WAITING, RUNNING, RELOADS, STALE),
+    *(VERDICTS, INSPECTIONS, REMOTES_OPEN, SHADOWS, SHADOW_FINDINGS, WAITING, RUNNING, RELOADS, STALE),
 )
 """Every metric. docs/observability.md lists them, and a test compares the two."""
 
-BOUNDED: Final = frozenset({Name.TENANT, Name.PROFILE, Name.CANDIDATE, Name.MODEL, Name.SHIELD})
+BOUNDED: Final = frozenset({Name.TENANT, Name.PROFILE, Name.CANDIDATE, Name.MODEL, Name.SHIELD, Name.REMOTE})
 """Labels whose values come from callers and policies. No label holds the id of a session or a turn."""
 
 Labels = Mapping[str, str]
@@ -119,6 +124,7 @@ class Instruments:
         self.longest_hold = self._histogram(LONGEST_HOLD)
         self.verdicts = meter.create_counter(*VERDICTS[:3])
         self.inspections = self._histogram(INSPECTIONS)
+        self.remotes_open = meter.create_gauge(*REMOTES_OPEN[:3])
         self.shadows = meter.create_counter(*SHADOWS[:3])
         self.shadow_findings = meter.create_counter(*SHADOW_FINDINGS[:3])
         self.reloads = meter.create_counter(*RELOADS[:3])

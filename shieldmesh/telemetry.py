@@ -92,6 +92,9 @@ class Name:
     BATCH: Final = "shieldmesh.shield.batch"
     """How many windows, of any turns, the shield's model looked at together in the last batch with some of this one."""
 
+    REMOTE: Final = "shieldmesh.shield.remote"
+    """The URL of a remote shield."""
+
     QUEUED_AT: Final = "shieldmesh.model"
     """The model that a request waits for; not `gen_ai.request.model`, by which backends know calls of models."""
 
