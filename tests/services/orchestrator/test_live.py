@@ -167,6 +167,23 @@ async def test_a_broken_file_changes_nothing_and_is_reported(tmp_path: Path) -> 
     assert (loaded["changed"], loaded["added"]) == (["default"], ["other"])
 
 
+async def test_what_may_surprise_is_told_once(tmp_path: Path) -> None:
+    """Notices are logged at the start with their places, and on a reload those that are new."""
+    write(tmp_path, "model: one\noutput:\n  latency_budget: {time: 1, over: fail}")
+    with observed() as seen:
+        live = LiveProfiles(tmp_path)
+        live.tell()
+        write(tmp_path, "extends: default", "other")
+        await live.reload()
+        write(tmp_path, "model: one\noutput: {latency_budget: {time: 1, over: fail}}", "third")
+        await live.reload()
+    notices = [line["notice"].partition(str(tmp_path))[2] for line in seen.warnings()]
+    assert [notice.partition(": no shield")[0] for notice in notices] == [
+        "/default.yaml:3: output.latency_budget",
+        "/third.yaml:2: output.latency_budget",
+    ]
+
+
 async def test_a_broken_file_at_the_start_is_an_error(tmp_path: Path) -> None:
     """There is nothing from before that could stay in use."""
     write(tmp_path, "model: [")
@@ -236,7 +253,7 @@ async def changed(change: Callable[[], None], seen: Callable[[], bool]) -> None:
     async with asyncio.timeout(TIMEOUT):
         while not seen():
             change()
-            for _ in range(100):
+            for _ in range(50):
                 if not seen():
                     await asyncio.sleep(0.01)
 

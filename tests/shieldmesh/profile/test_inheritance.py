@@ -1,13 +1,26 @@
 """A profile that extends another is what both say, and what is wrong with it is told where it stands."""
 
+import json
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from shieldmesh import profile
 from shieldmesh.profile.entry import Scale
 from shieldmesh.profile.policy import DenyListEntry, PiiEntry
 from tests.shieldmesh.profile.writing import complaints, problems, write
+
+Tree: TypeAlias = Any
+"""JSON of any shape, a map at the top."""
+
+_LEAF = st.one_of(st.integers(0, 9), st.booleans(), st.none(), st.lists(st.integers(0, 9), max_size=2))
+_KEYS = st.sampled_from("abc")
+_TREE = st.dictionaries(
+    _KEYS, st.recursive(_LEAF, lambda inner: st.dictionaries(_KEYS, inner, max_size=3), max_leaves=6)
+)
 
 BASE = """\
 model: a
@@ -202,6 +215,26 @@ def test_a_text_alone_extends_nothing() -> None:
     assert problems("model: a\nextends: b") == [
         "p.yaml:2: extends: there is no other profile here that it could extend"
     ]
+
+
+@given(st.lists(_TREE, min_size=1, max_size=4))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_generations_of_maps_merge_as_they_do_one_by_one(tmp_path: Path, trees: list[Tree]) -> None:
+    """Whatever each generation says, the youngest is all of it, later words over earlier ones."""
+    expected: Tree = {}
+    for age, tree in enumerate(trees):
+        head = f"extends: p{age - 1}" if age else "model: a"
+        write(tmp_path, **{f"p{age}": f"{head}\nmodel_options: {json.dumps(tree)}"})
+        expected = merged(expected, tree)
+    youngest = profile.load_file(tmp_path / f"p{len(trees) - 1}.yaml")
+    assert youngest.policy.model_options == expected
+
+
+def merged(before: Tree, now: Tree) -> Tree:
+    """Rule 1, said once more."""
+    both = before.keys() & now.keys()
+    deeper = {key: merged(before[key], now[key]) for key in both if {type(before[key]), type(now[key])} == {dict}}
+    return {**before, **now, **deeper}
 
 
 def test_keys_that_yaml_merges_give_way_to_keys_of_their_own(tmp_path: Path) -> None:
