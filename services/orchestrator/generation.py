@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 import grpc
 
 from shieldmesh import calls
-from shieldmesh.errors import USAGE_KEY
+from shieldmesh.errors import USAGE_KEY, InternalError
 from shieldmesh.interceptors.client import at_once
 from shieldmesh.v1 import generation_pb2, inference_pb2
 
@@ -21,6 +21,8 @@ Take = Callable[[inference_pb2.GenerateEvent], Awaitable[None]]
 STOP_SECONDS: Final = 2.0
 """How long a stopped engine may take to say what it generated, before the call is cancelled without that. It has heard
 `stop` by then: waiting for the account costs no tokens."""
+
+_A_MOMENT: Final = 0.001
 
 
 async def generate(rpc: "Rpc", opening: inference_pb2.GenerateOpen, take: Take, let_go: Callable[[], None]) -> None:
@@ -53,16 +55,16 @@ async def generate(rpc: "Rpc", opening: inference_pb2.GenerateOpen, take: Take, 
 class _Ending:
     """How the call ended, as its server said it.
 
+    A call tells its end once, and grpc.aio takes a write that failed for an end. What the server said is known then to
+    who looked before, or comes into the call later without a word.
+
     Attributes:
-        heard: Set when the server has said it, not only this side.
-        well: Whether all that was asked was answered.
         usage: What a generation cost that ended without `finished`.
     """
 
     def __init__(self) -> None:
-        self.heard = asyncio.Event()
-        self.well = False
         self.usage: generation_pb2.Usage | None = None
+        self._heard = False
 
     def note(self, call: grpc.aio.Call) -> None:
         """Looks at the status of a call that is done."""
@@ -71,13 +73,20 @@ class _Ending:
         for key, value in at_once(call.trailing_metadata()) or ():
             if key == USAGE_KEY and isinstance(value, bytes):
                 self.usage = generation_pb2.Usage.FromString(value)
-        self.well = at_once(call.code()) is grpc.StatusCode.OK
-        self.heard.set()
+        self._heard = True
+
+    async def heard(self, call: grpc.aio.Call) -> None:
+        """Returns when the server has said it. It has, once there is nothing more to read: this takes a moment."""
+        self.note(call)
+        while not self._heard:
+            await asyncio.sleep(_A_MOMENT)
+            self.note(call)
 
 
 async def _converse(
     call: "Call", opening: inference_pb2.GenerateOpen, opened: asyncio.Event, ending: _Ending, take: Take
 ) -> None:
+    finished = False
     try:
         # An engine can be done before this write is: it fails then, and what the engine said is there to be read.
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -86,14 +95,17 @@ async def _converse(
         opened.set()
     try:
         async for event in call:
+            finished = event.HasField("finished")
             await take(event)
     except grpc.aio.AioRpcError:
-        await ending.heard.wait()
-        if ending.well:
-            return
+        if finished:
+            return  # all was said: what failed is a write that came too late
+        await ending.heard(call)
         if ending.usage is not None:
             await take(inference_pb2.GenerateEvent(finished=inference_pb2.GenerateFinished(usage=ending.usage)))
         raise
+    if not finished:
+        raise InternalError("the inference service ended before it had finished", reason="ENGINE_BROKEN")
 
 
 async def _stop(call: "Call", opened: asyncio.Event, reader: asyncio.Task[None]) -> None:

@@ -170,6 +170,24 @@ async def test_a_gate_that_blocks_asks_no_model(tmp_path: Path) -> None:
     assert last.finished.usage == generation_pb2.Usage()
 
 
+async def test_a_model_that_ends_without_its_last_word(tmp_path: Path) -> None:
+    """A stream of tokens that is cut off is a failure, though its status says that all is well."""
+
+    async def generate(requests: Asked) -> Generated:
+        await anext(requests)
+        yield begun()
+        yield said("Hel")
+
+    events: list[chat_pb2.ChatEvent] = []
+    async with serving(Script(generate=generate), tmp_path, profile()) as stub:
+        with pytest.raises(InternalError) as failure:
+            await collect(stub, events)
+    assert failure.value.reason == "ENGINE_BROKEN"
+    assert [hop.service for hop in failure.value.hops] == ["orchestrator"]
+    assert text_of(events) == "Hel"
+    assert not events[-1].HasField("finished")
+
+
 async def test_a_block_of_the_output_ends_the_turn(tmp_path: Path) -> None:
     """What was cleared before leaves, then the verdict and the end; the engine is told to stop and its account kept."""
 
