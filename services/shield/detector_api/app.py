@@ -1,5 +1,6 @@
 """The HTTP of the detector API: paths, statuses, limits, and what surrounds a request."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
@@ -33,6 +34,7 @@ _STATUS: Final = {
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
 _FAILED: Final = 500
+_STOPPING: Final = 503
 
 
 def detector_app(catalogue: Catalogue, *, max_characters: int, call_cap: float) -> Starlette:
@@ -79,6 +81,10 @@ class _Contents:
                     answer = await self._detect(request)
             except CallerGoneError:
                 return Response()  # nobody reads it
+            except asyncio.CancelledError:
+                # The server stops, and the grace for what still runs is over.
+                outcome.status = _STOPPING
+                return _failure(_STOPPING, "the service stops; try again")
             except MeshError as error:
                 outcome.reason = error.reason
                 outcome.status = _STATUS.get(error.code, _FAILED)

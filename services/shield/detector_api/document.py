@@ -57,6 +57,7 @@ def _contents(detectors: dict[str, str]) -> Json:
             "404": _failure("There is no such detector."),
             "422": _failure("The request is wrong or too large; the message says where."),
             "500": _failure("The detector failed, or something else did."),
+            "503": _failure("The service stops and did not finish the request."),
             "504": _failure("The detector took too long."),
         },
     }

@@ -124,9 +124,30 @@ async def test_what_runs_at_the_end_is_finished() -> None:
             await begun.wait()
             leave.set()
             await eventually(lambda: refuses(address.result()))
+            await asyncio.sleep(0.5)  # a server that does not wait would be gone by now
             go.set()
             assert len((await asking).json()[0]) == 1
         await server
+
+
+async def test_what_outlasts_the_grace_is_stopped() -> None:
+    """A request that would go on after the grace is told so, and its shield does not go on."""
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await asyncio.sleep(TIMEOUT)
+
+    finder = Finder(window(), MARK, work)
+    app = detector_app(Given(finder), max_characters=100, call_cap=TIMEOUT)
+    async with asyncio.timeout(TIMEOUT / 2):
+        async with serving(app, Listening("127.0.0.1:0", TIMEOUT, drain_grace=0.1)) as address:
+            client = httpx.AsyncClient(base_url=f"http://{address}", timeout=TIMEOUT)
+            asking = asyncio.create_task(detect(client, "pii", [MARK]))
+            await begun.wait()
+        assert (await asking).json() == {"code": 503, "message": "the service stops; try again"}
+    assert finder.lanes == 0
+    await client.aclose()
 
 
 async def test_an_idle_connection_does_not_keep_the_server() -> None:
@@ -147,32 +168,43 @@ async def test_a_port_in_use_is_told() -> None:
 
 
 async def test_the_process_serves_both_and_stops_at_a_signal(tmp_path: Path) -> None:
-    """With its setting the service answers over HTTP; SIGTERM ends it in good order."""
+    """With its setting the service answers over HTTP; after SIGTERM as long as over gRPC, and then it ends well."""
     address = free_address()
     environment = {
         **os.environ,
         "SHIELDMESH_SHIELD_LISTEN": f"unix:{tmp_path / 'shield.sock'}",
         "SHIELDMESH_SHIELD_DETECTOR_API_LISTEN": address,
+        "SHIELDMESH_SHIELD_DRAIN_NOTICE": "3",
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.shield", env=environment, stderr=asyncio.subprocess.PIPE
     )
     try:
         async with asyncio.timeout(2 * TIMEOUT), httpx.AsyncClient(base_url=f"http://{address}") as client:
-            assert process.stderr is not None
-            while b'"serving"' not in await process.stderr.readline():
-                assert process.returncode is None
-            answer = await detect(client, "pii", [f"jane@{MARK}.org"])
+            await logged(process, "serving")
+            first = await detect(client, "pii", [f"jane@{MARK}.org"])
             process.send_signal(signal.SIGTERM)
-            log = await process.stderr.read()
-        assert len(answer.json()[0]) == 1
-        assert b'"stopped"' in log
-        assert MARK.encode() not in log
+            await logged(process, "draining")
+            second = await detect(client, "pii", [f"jane@{MARK}.org"])
+            log = await logged(process, "stopped")
+        assert [len(answer.json()[0]) for answer in (first, second)] == [1, 1]
+        assert MARK not in log
         assert await process.wait() == 0
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def logged(process: asyncio.subprocess.Process, event: str) -> str:
+    """What the process logs up to this event."""
+    assert process.stderr is not None
+    log = ""
+    while f'"event": "{event}"' not in log:
+        line = await process.stderr.readline()
+        assert line, log
+        log += line.decode()
+    return log
 
 
 def span(seen: Observed, name: str) -> ReadableSpan:
