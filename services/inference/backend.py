@@ -91,6 +91,8 @@ class FinishReason(Enum):
     STOP = auto()
     LENGTH = auto()
     TOOL_CALLS = auto()
+    CONTENT_FILTER = auto()
+    """A filter that the model's server has of its own withheld the rest."""
     CANCELLED = auto()
     """It was told to stop. No backend says this: its steps just end."""
 

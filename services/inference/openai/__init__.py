@@ -1,0 +1,1 @@
+"""The backend `openai`: any server with OpenAI's chat completions, by URL."""

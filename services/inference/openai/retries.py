@@ -1,0 +1,99 @@
+"""When a request is sent again."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
+
+from shieldmesh.errors import MeshError
+
+from .failures import PASSING
+from .options import Retries
+
+T = TypeVar("T")
+
+_LONGEST_PAUSE: Final = 10.0
+_EARNED: Final = 0.1
+
+_log = logging.getLogger("shieldmesh.inference.openai")
+
+
+class Budget:
+    """What a model may spend on retries, so that they never multiply the load of a server in trouble.
+
+    The scheme is that of gRPC's retry throttling.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._left = float(size)
+
+    def succeeded(self) -> None:
+        """A request did well."""
+        self._left = min(self._size, self._left + _EARNED)
+
+    def failed(self) -> None:
+        """A request did not."""
+        self._left = max(0.0, self._left - 1)
+
+    @property
+    def allows(self) -> bool:
+        """Whether a retry may be."""
+        return self._left > self._size / 2
+
+
+async def with_retries(
+    attempt: Callable[[], Awaitable[T]],
+    options: Retries,
+    budget: Budget,
+    *,
+    until: float,
+    sleep: Callable[[float], Awaitable[None]],
+) -> T:
+    """What `attempt` gives, the first time that it does.
+
+    Args:
+        attempt: Sends the request.
+        options: How often, and with which pauses.
+        budget: What the model has left.
+        until: When no retry may begin any more, on the loop's clock.
+        sleep: Waits so many seconds.
+
+    Raises:
+        MeshError: what the last attempt raised.
+    """
+    loop = asyncio.get_running_loop()
+    backoff = wait_exponential_jitter(options.pause, _LONGEST_PAUSE, jitter=options.pause)
+
+    def passing(error: BaseException) -> bool:
+        return isinstance(error, MeshError) and error.reason in PASSING
+
+    def pause(state: RetryCallState) -> float:
+        asked = _error(state).retry_after
+        return backoff(state) if asked is None else asked
+
+    def enough(state: RetryCallState) -> bool:
+        budget.failed()
+        late = loop.time() + state.upcoming_sleep >= until
+        return state.attempt_number >= options.attempts or late or not budget.allows
+
+    def tell(state: RetryCallState) -> None:
+        _log.warning("the model's server failed, another attempt follows: %s", _error(state).reason)
+
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(passing), wait=pause, stop=enough, sleep=sleep, before_sleep=tell, reraise=True
+    )
+    async for each in retrying:
+        with each:
+            result = await attempt()
+            budget.succeeded()
+            return result
+    raise AssertionError  # the last attempt raises
+
+
+def _error(state: RetryCallState) -> MeshError:
+    error = state.outcome and state.outcome.exception()
+    assert isinstance(error, MeshError)  # noqa: S101  # nothing else is retried
+    return error
