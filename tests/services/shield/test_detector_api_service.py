@@ -125,6 +125,7 @@ async def test_what_runs_at_the_end_is_finished() -> None:
             leave.set()
             await eventually(lambda: refuses(address.result()))
             await asyncio.sleep(0.5)  # a server that does not wait would be gone by now
+            assert not server.done()
             go.set()
             assert len((await asking).json()[0]) == 1
         await server
@@ -185,6 +186,7 @@ async def test_the_process_serves_both_and_stops_at_a_signal(tmp_path: Path) -> 
             first = await detect(client, "pii", [f"jane@{MARK}.org"])
             process.send_signal(signal.SIGTERM)
             await logged(process, "draining")
+            await asyncio.sleep(0.5)  # a server that does not wait would be gone by now
             second = await detect(client, "pii", [f"jane@{MARK}.org"])
             log = await logged(process, "stopped")
         assert [len(answer.json()[0]) for answer in (first, second)] == [1, 1]
