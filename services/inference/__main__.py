@@ -1,5 +1,6 @@
 """`python -m services.inference`: serves the models of SHIELDMESH_INFERENCE_MODELS."""
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,9 @@ def main() -> None:
     """Runs the service until SIGTERM or SIGINT; a wrong setting, file or model ends it with one sentence."""
     given = settings.load(InferenceSettings)
     try:
-        opener = partial(open_service, configuration=load(given.models), max_characters=given.max_characters)
+        opener = partial(
+            open_service, configuration=load(given.models, os.environ), max_characters=given.max_characters
+        )
         server.run(name="inference", settings=given, open_service=opener)
     except ConfigurationError as error:
         sys.exit(str(error))

@@ -1,14 +1,19 @@
 """Which models there are: `models.yaml`, read into frozen values, or one sentence about what is wrong with it."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shieldmesh.profile.source import ProfileError, Source
 
+from .keys import ENVIRONMENT
 from .llamacpp.options import LlamaOptions
+from .openai.options import OpenAIOptions
+from .remote.options import RemoteOptions
 from .replay import ReplayOptions
 
 
@@ -40,7 +45,21 @@ class ReplayModel(_Model):
     options: ReplayOptions
 
 
-Model = Annotated[LlamaModel | ReplayModel, Field(discriminator="backend")]
+class OpenAIModel(_Model):
+    """A model of an OpenAI-compatible server."""
+
+    backend: Literal["openai"]
+    options: OpenAIOptions
+
+
+class RemoteModel(_Model):
+    """A model of another InferenceService."""
+
+    backend: Literal["grpc"]
+    options: RemoteOptions
+
+
+Model = Annotated[LlamaModel | OpenAIModel | RemoteModel | ReplayModel, Field(discriminator="backend")]
 
 
 class Configuration(BaseModel):
@@ -60,8 +79,12 @@ class Configuration(BaseModel):
         return self
 
 
-def load(path: Path) -> Configuration:
-    """The configuration in the file.
+def load(path: Path, environment: Mapping[str, str] = MappingProxyType({})) -> Configuration:
+    """The configuration in the file, with the keys that it refers to.
+
+    Args:
+        path: The file.
+        environment: The variables that `api_key: {env: NAME}` may name.
 
     Raises:
         ConfigurationError: the file cannot be read, is no YAML, or does not say what a configuration says; the message
@@ -74,7 +97,7 @@ def load(path: Path) -> Configuration:
     except ProfileError as error:
         raise ConfigurationError(str(error)) from None
     try:
-        return Configuration.model_validate(source.values)
+        return Configuration.model_validate(source.values, context={ENVIRONMENT: environment})
     except ValidationError as error:
         problems = [source.problem(found["loc"], found["msg"]) for found in error.errors(include_input=False)]
         raise ConfigurationError("\n".join(map(str, problems))) from None

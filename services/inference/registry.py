@@ -11,8 +11,10 @@ from shieldmesh.metrics import ModelLoad
 
 from .admission import Admission
 from .backend import Backend
-from .configuration import Configuration, ConfigurationError, LlamaModel, Model, ReplayModel
+from .configuration import Configuration, ConfigurationError, LlamaModel, Model, OpenAIModel, RemoteModel, ReplayModel
 from .llamacpp.backend import LlamaBackend
+from .openai.backend import OpenAIBackend
+from .remote.backend import RemoteBackend
 from .replay import ReplayBackend
 
 
@@ -81,6 +83,15 @@ async def _open(model: Model) -> Backend:
                 return await LlamaBackend.open(model.options, model.max_running)
             except (FileNotFoundError, ImportError, RuntimeError) as error:
                 raise ConfigurationError(f"the model {model.name} cannot be opened: {error}") from error
+        case OpenAIModel():
+            return OpenAIBackend(model.name, model.options)
+        case RemoteModel():
+            try:
+                return RemoteBackend(model.options)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"the model {model.name} cannot be opened: {model.options.ca}: {error.strerror}"
+                ) from None
         case ReplayModel():
             return ReplayBackend(model.options)
         case _:

@@ -1,0 +1,1 @@
+"""The backend `grpc`: a model of another InferenceService, by URL."""
