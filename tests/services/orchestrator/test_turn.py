@@ -2,11 +2,15 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
-from shieldmesh import calls
+from shieldmesh import calls, channels
 from shieldmesh.errors import (
     DeadlineExceededError,
     InternalError,
@@ -15,7 +19,7 @@ from shieldmesh.errors import (
     ResourceExhaustedError,
     UnavailableError,
 )
-from shieldmesh.v1 import chat_pb2, generation_pb2, policy_pb2, shield_pb2
+from shieldmesh.v1 import chat_pb2, generation_pb2, policy_pb2, shield_pb2, shield_pb2_grpc
 from tests.services.orchestrator.serving import (
     CALL_CAP,
     TIMEOUT,
@@ -134,7 +138,6 @@ async def test_gating_input_shields_come_before_the_model(tmp_path: Path) -> Non
 
     async def inspect(request: shield_pb2.InspectRequest) -> shield_pb2.InspectResponse:
         del request
-        await asyncio.sleep(0.05)  # long enough for a model that does not wait to be first
         steps.append("inspected")
         edit = shield_pb2.Edit(text_index=0, start=5, end=8, replacement="[NAME]")
         return shield_pb2.InspectResponse(edits=[edit])
@@ -218,13 +221,15 @@ async def test_a_block_of_the_output_ends_the_turn(tmp_path: Path) -> None:
     assert (finished.receipt.released_characters, finished.receipt.withheld_characters) == (5, 13)
 
 
-async def test_output_is_blocked_while_the_input_is_still_inspected(tmp_path: Path) -> None:
+async def test_output_is_blocked_while_the_input_is_still_inspected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The shields' stream can end before anybody reads it: its verdict still ends the turn, and not a failed write."""
-    over, wrote_on = asyncio.Event(), asyncio.Event()
+    refused = asyncio.Event()
 
     async def inspect(request: shield_pb2.InspectRequest) -> shield_pb2.InspectResponse:
         del request
-        await wrote_on.wait()
+        await refused.wait()
         return shield_pb2.InspectResponse()
 
     async def inspect_stream(requests: Texts) -> Answers:
@@ -232,24 +237,43 @@ async def test_output_is_blocked_while_the_input_is_still_inspected(tmp_path: Pa
         yield opened()
         await anext(requests)
         yield cleared(0, seen=3, verdicts=[BLOCK])
-        over.set()
 
     async def generate(requests: Asked) -> Generated:
         await anext(requests)
         yield begun()
         yield said("bad")
-        await over.wait()
-        for _ in range(20):
+        while not refused.is_set():
             yield said("more")
-            await asyncio.sleep(0.005)  # each in a message of its own, some after the end has arrived
-        wrote_on.set()
         yield ended(21)
 
     script = Script(inspect=inspect, inspect_stream=inspect_stream, generate=generate)
+    note_failed_writes(monkeypatch, refused)
     async with serving(script, tmp_path, profile(input=guards("flag"), output=guards("block"))) as stub:
         events = await run(stub)
     assert text_of(events) == ""
     assert events[-1].finished.reason == generation_pb2.FINISH_REASON_CONTENT_FILTER
+
+
+def note_failed_writes(monkeypatch: pytest.MonkeyPatch, note: asyncio.Event) -> None:
+    """Notes when a call cannot be written to any more."""
+    bidi = calls.bidi
+
+    @asynccontextmanager
+    async def watched(rpc: Any) -> AsyncGenerator[Any]:  # Any: the types differ per RPC
+        async with bidi(rpc) as call:
+            write = call.write
+
+            async def noting(request: object) -> None:
+                try:
+                    await write(request)
+                except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    note.set()
+                    raise
+
+            monkeypatch.setattr(call, "write", noting)
+            yield call
+
+    monkeypatch.setattr(calls, "bidi", watched)
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["with text held", "with more text to come"])
@@ -441,7 +465,7 @@ async def test_a_reader_that_stalls_stops_the_model_and_may_leave(
             request = chat_pb2.ChatRequest(profile="test", messages=[message("hi")])
             async with calls.stream(stub.Chat, request, timeout=CALL_CAP) as stream:
                 assert isinstance(await stream.read(), chat_pb2.ChatEvent)
-                await until_still(written)
+                await until_still(written, tmp_path)
             await asyncio.wait_for(ends.wait(), TIMEOUT)
     assert not caplog.records
 
@@ -486,10 +510,11 @@ async def test_a_defect_says_nothing_of_what_it_met(tmp_path: Path) -> None:
     assert "what the user said" not in repr(failure.value) + str(failure.value)
 
 
-async def until_still(counter: list[int]) -> None:
-    """Returns when the count has stopped."""
-    async with asyncio.timeout(TIMEOUT):
-        last = -1
-        while last != counter[0]:
-            last = counter[0]
-            await asyncio.sleep(0.2)
+async def until_still(counter: list[int], directory: Path) -> None:
+    """Returns when the count has stopped while the loop served many calls."""
+    other = shield_pb2_grpc.ShieldServiceStub(channels.get(f"unix:{directory / 'shield'}.sock"))
+    last = -1
+    while last != counter[0]:
+        last = counter[0]
+        for _ in range(100):
+            await other.Inspect(shield_pb2.InspectRequest(), timeout=TIMEOUT)

@@ -125,12 +125,14 @@ async def test_every_service_on_the_way_adds_itself_once(tmp_path: Path) -> None
 
 async def test_leaving_during_a_write_is_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A client that leaves while the server is blocked in a write ends the handler quietly, in its own context."""
-    ended = asyncio.Event()
+    flooded, ended = asyncio.Event(), asyncio.Event()
     seen: list[str] = []
 
     async def flooding(request: chat_pb2.ChatRequest) -> Events:
         del request
         try:
+            yield event()
+            flooded.set()  # the next write begins before anybody sees this, and waits for a reader
             while True:
                 yield chat_pb2.ChatEvent(started=chat_pb2.TurnStarted(model="x" * 1_000_000))
         finally:
@@ -141,7 +143,7 @@ async def test_leaving_during_a_write_is_no_failure(tmp_path: Path, caplog: pyte
         with context.use(RequestContext(session_id="ours")):
             async with calls.stream(stub_of(target).Chat, REQUEST, timeout=TIMEOUT) as events:
                 await events.read()
-                await asyncio.sleep(0.1)  # for the server to fill the window; where it is not full yet, less is tested
+                await flooded.wait()
         await asyncio.wait_for(ended.wait(), TIMEOUT)
     assert seen == ["ours"]
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
