@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +115,13 @@ def test_references_that_lead_nowhere_end() -> None:
     """A schema that means itself neither hangs nor takes the process down."""
     assert kinds("[[1]]", {"$ref": "#"}) == []
     assert kinds("[[1]]", {"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}) == []
+
+
+def test_references_fetch_nothing(tmp_path: Path) -> None:
+    """A schema that lies in a file of the machine is not read."""
+    (tmp_path / "schema.json").write_text("{}")
+    with pytest.raises(ValidationError, match="not outside"):
+        check({"$ref": f"file://{tmp_path}/schema.json"})
 
 
 def test_formats_are_not_checked() -> None:
