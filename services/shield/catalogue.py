@@ -67,7 +67,10 @@ class Catalogue:
 
 
 def _options(spec: policy_pb2.ShieldSpec, place: str) -> ShieldOptions:
-    values: dict[str, Any] = json_format.MessageToDict(spec.options)  # Any: JSON values that are validated here
+    try:
+        values: dict[str, Any] = json_format.MessageToDict(spec.options)  # Any: JSON values that are validated here
+    except ValueError:
+        raise wrong(f"{place}.options", "a number in it is not finite, which JSON cannot say") from None
     try:
         return SHIELD_TYPES[spec.type].options.model_validate(values)
     except ValidationError as error:

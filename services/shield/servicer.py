@@ -1,24 +1,18 @@
 """ShieldService: checks what comes in, and lets the shields speak."""
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Final
 
 from shieldmesh.errors import InvalidArgumentError
 from shieldmesh.profile.options import SHIELD_TYPES
 from shieldmesh.v1 import policy_pb2, shield_pb2, shield_pb2_grpc
 
 from .catalogue import Catalogue
-from .inspection import Inspection
 from .lanes import Lanes
-from .ledger import Release
 from .spans import ShieldSpans
+from .texts import inspected
 from .translation import Translator
-
-_AT_ONCE: Final = 32
-"""Texts of one call that are inspected side by side."""
 
 
 class ShieldServicer(shield_pb2_grpc.ShieldServiceServicer):
@@ -44,17 +38,11 @@ class ShieldServicer(shield_pb2_grpc.ShieldServiceServicer):
         key = request.pseudonym_key or secrets.token_bytes(16)  # one for all texts
         response = shield_pb2.InspectResponse()
         with ShieldSpans(shields, request.direction) as spans:
-
-            async def inspect(text: str) -> Release:
-                async with Inspection(shields, spans, pseudonym_key=key) as inspection:
-                    return await inspection.inspect(text)
-
-            for begin in range(0, len(request.texts), _AT_ONCE):
-                async with asyncio.TaskGroup() as tasks:
-                    some = [tasks.create_task(inspect(text)) for text in request.texts[begin : begin + _AT_ONCE]]
-                for index, inspected in enumerate(some, begin):
-                    response.edits.extend(translator.edits(index, inspected.result()))
-                    response.verdicts.extend(translator.verdicts(index, inspected.result()))
+            index = 0
+            async for release in inspected(shields, spans, request.texts, pseudonym_key=key):
+                response.edits.extend(translator.edits(index, release))
+                response.verdicts.extend(translator.verdicts(index, release))
+                index += 1
         return response
 
     async def InspectStream(  # noqa: N802  # the contract's name

@@ -98,6 +98,7 @@ async def test_no_shields_means_that_everything_passes(tmp_path: Path) -> None:
         ("open.shields[1].timeout", spec("secrets", timeout=Duration(seconds=61))),
         ("open.shields[1].options.kinds[0]", spec("secrets", options={"kinds": ["email"]})),
         ("open.shields[1].options.kind", spec("secrets", options={"kind": ["jwt"]})),
+        ("open.shields[1].options", spec("secrets", options={"kinds": [float("nan")]})),
         ("open.shields[1].options.region", spec("pii", name="b", options={"region": "us"})),
         ("open.shields[1].options.terms", spec("deny_list")),
         ("open.shields[1].options.terms", spec("deny_list", options={"terms": []})),
