@@ -514,7 +514,8 @@ async def until_still(counter: list[int], directory: Path) -> None:
     """Returns when the count has stopped while the loop served many calls."""
     other = shield_pb2_grpc.ShieldServiceStub(channels.get(f"unix:{directory / 'shield'}.sock"))
     last = -1
-    while last != counter[0]:
-        last = counter[0]
-        for _ in range(100):
-            await other.Inspect(shield_pb2.InspectRequest(), timeout=TIMEOUT)
+    async with asyncio.timeout(TIMEOUT):
+        while last != counter[0]:
+            last = counter[0]
+            for _ in range(100):
+                await other.Inspect(shield_pb2.InspectRequest(), timeout=TIMEOUT)
