@@ -50,6 +50,10 @@ class ReplayOptions(BaseModel):
             raise ValueError("exactly one of text, pieces and echo must be given")
         return self
 
+    def cut_up(self, text: str) -> list[str]:
+        """A text in tokens."""
+        return cut(text, self.cut, seed=self.seed, longest=self.max_length)
+
     def overridden(self, changes: Mapping[str, object]) -> Self:
         """These options with a request's changes.
 
@@ -71,6 +75,7 @@ class ReplayBackend:
 
     def __init__(self, options: ReplayOptions) -> None:
         self._options = options
+        self._script = () if options.text is None else tuple(options.cut_up(options.text))
         self.generated_tokens = 0
         self.context_window = 0
 
@@ -80,7 +85,9 @@ class ReplayBackend:
             raise InvalidArgumentError("a replay model calls no tools: send none", field="tools")
         if request.json_schema is not None:
             raise InvalidArgumentError("a replay model follows no schema: send none", field="response_format")
-        return Replay(self, self._options.overridden(request.options), request)
+        options = self._options.overridden(request.options)
+        # A script that all play alike is there once.
+        return Replay(self, options, request, self._script if options is self._options else ())
 
     async def close(self) -> None:
         """See `Backend.close`; there is nothing to free."""
@@ -89,11 +96,15 @@ class ReplayBackend:
 class Replay:
     """One performance; see `services.inference.backend.Generation`."""
 
-    def __init__(self, backend: ReplayBackend, options: ReplayOptions, request: GenerationRequest) -> None:
+    def __init__(
+        self, backend: ReplayBackend, options: ReplayOptions, request: GenerationRequest, script: Sequence[str]
+    ) -> None:
+        """`script` is what the options' text gives, when it has been cut before."""
         self._backend = backend
         self._options = options
         self._request = request
-        self._prompt = sum(len(self._cut(message.text)) for message in request.messages)
+        self._script = script
+        self._prompt = sum(len(options.cut_up(message.text)) for message in request.messages)
         self._sent = 0
         self._clock = _Clock(options)
 
@@ -125,15 +136,12 @@ class Replay:
         self._clock.stop()
 
     def _source(self) -> Sequence[str]:
-        if self._options.pieces is not None:
-            return self._options.pieces
-        if self._options.text is not None:
-            return self._cut(self._options.text)
-        return self._cut(_last_user_text(self._request.messages))
-
-    def _cut(self, text: str) -> list[str]:
         options = self._options
-        return cut(text, options.cut, seed=options.seed, longest=options.max_length)
+        if options.pieces is not None:
+            return options.pieces
+        if options.text is not None:
+            return self._script or options.cut_up(options.text)
+        return options.cut_up(_last_user_text(self._request.messages))
 
 
 class _Clock:

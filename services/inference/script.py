@@ -34,9 +34,9 @@ def cut(text: str, how: Cut, *, seed: int = 0, longest: int = 8) -> list[str]:
 
 def until_end(
     pieces: Sequence[str], *, stop: Sequence[str] = (), max_tokens: int | None = None
-) -> tuple[list[str], FinishReason]:
+) -> tuple[Sequence[str], FinishReason]:
     """The pieces that an engine would send, and why it ends: at a stop text, or after `max_tokens` pieces."""
-    sent = _before_stop(pieces, stop)
+    sent = _before_stop(pieces, stop) if stop else pieces
     if max_tokens is not None and len(sent) > max_tokens:
         return sent[:max_tokens], FinishReason.LENGTH
     return sent, FinishReason.STOP

@@ -46,6 +46,14 @@ async def test_a_request_overrides_the_models_options() -> None:
     assert texts(await play(given)) == ["x", "yz"]
 
 
+async def test_a_script_is_cut_as_each_request_says() -> None:
+    """What one request changes about a shared script concerns no other."""
+    backend = ReplayBackend(ReplayOptions(text="one two"))
+    asked: list[dict[str, object]] = [{}, {"cut": "characters"}, {"text": "three"}, {}]
+    played = [texts(await play(backend.generate(GenerationRequest(QUESTION, options=options)))) for options in asked]
+    assert played == [["one", " two"], list("one two"), ["three"], ["one", " two"]]
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
