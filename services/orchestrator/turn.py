@@ -105,8 +105,9 @@ class Turn:
             self._outbox.put(chat_pb2.ChatEvent(started=self._started()))
             try:
                 async with self._within_limit(), asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._check_input())
+                    # The model first, in whose time the shields look at the input.
                     tasks.create_task(self._answer())
+                    tasks.create_task(self._check_input())
             except* Blocked:
                 self._account.blocked()
             self._outbox.put(chat_pb2.ChatEvent(finished=self._account.finished(self._lanes)))
