@@ -36,8 +36,11 @@ class Window(ShieldOptions):
     def _goes_on(self) -> "Window":
         if self.overlap >= self.size:
             raise ValueError(
-                f"an overlap of {self.overlap} leaves nothing new in a window of {self.size}: make it less"
+                f"an overlap of {self.overlap} leaves nothing new in {self.size} {self.unit}: make it less"
             )
+        if self.overlap >= self.longest:
+            message = f"an overlap of {self.overlap} leaves nothing new in {self.longest} characters: make it less"
+            raise ValueError(message)
         return self
 
 

@@ -1,0 +1,1 @@
+"""Shields that have a model look at a text window by window."""
