@@ -58,7 +58,7 @@ class Retries(BaseModel):
     attempts: int = Field(default=3, ge=1, le=10)
     """Attempts at one request, the first included."""
     pause: float = Field(default=0.2, gt=0, le=60)
-    """Seconds before the second attempt; each further pause is up to twice as long, with some chance in it. A server's
+    """Seconds that the second attempt waits at most, by chance, and each further one up to twice as long. A server's
     Retry-After counts instead."""
     budget: int = Field(default=10, ge=0, le=10_000)
     """What the model may spend on retries: each failure costs 1, each success brings 0.1 back, and below one half no

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from shieldmesh.errors import MeshError
 
@@ -65,7 +65,7 @@ async def with_retries(
         MeshError: what the last attempt raised.
     """
     loop = asyncio.get_running_loop()
-    backoff = wait_exponential_jitter(options.pause, _LONGEST_PAUSE, jitter=options.pause)
+    backoff = wait_random_exponential(multiplier=options.pause, max=_LONGEST_PAUSE)
 
     def passing(error: BaseException) -> bool:
         return isinstance(error, MeshError) and error.reason in PASSING
