@@ -30,6 +30,10 @@ class Figures:
     """Seconds of all services; None when no turn finished."""
     cores: float
     """Processors that all services kept busy."""
+    others: float
+    """Processors that all else on the machine kept busy, the clients included."""
+    tokens_per_delta: float
+    """How many tokens came together: more when the mesh, or the machine, was busy."""
     first_token: Spread | None
     """From when a turn was due; None when none was in the window."""
     gap: Spread | None
@@ -46,17 +50,22 @@ class Figures:
 
 def figures(turns: Sequence[Turn], before: Use, begin: Use, end: Use) -> Figures:
     """What happened between `begin` and `end`; `before` is from before the load."""
-    tokens = sum(_tokens(turn, begin.at, end.at) for turn in turns)
+    seconds = end.at - begin.at
+    came = [count for turn in turns for count in _tokens(turn, begin.at, end.at)]
+    tokens = sum(came)
     finished = sum(begin.at <= turn.finished < end.at for turn in turns if turn.finished is not None)
     cpu = {name: end.cpu[name] - begin.cpu[name] for name in end.cpu}
+    ours = sum(cpu.values())
     streams = sum(turn.due < end.at and (turn.finished is None or turn.finished >= end.at) for turn in turns)
     grown = sum(end.resident.values()) - sum(before.resident.values())
     return Figures(
-        tokens_per_second=tokens / (end.at - begin.at),
-        turns_per_second=finished / (end.at - begin.at),
-        cpu_per_token={name: seconds / max(tokens, 1) for name, seconds in cpu.items()},
-        cpu_per_turn=sum(cpu.values()) / finished if finished else None,
-        cores=sum(cpu.values()) / (end.at - begin.at),
+        tokens_per_second=tokens / seconds,
+        turns_per_second=finished / seconds,
+        cpu_per_token={name: used / max(tokens, 1) for name, used in cpu.items()},
+        cpu_per_turn=ours / finished if finished else None,
+        cores=ours / seconds,
+        others=(end.busy - begin.busy - ours) / seconds,
+        tokens_per_delta=tokens / max(len(came), 1),
         first_token=_spread(turn.times[0] - turn.due for turn in turns if turn.times and begin.at <= turn.due < end.at),
         gap=_spread(gap for turn in turns for gap in _gaps(turn, begin.at, end.at)),
         memory=grown / max(streams, 1),
@@ -75,8 +84,8 @@ def spread_of(rounds: Sequence[Figures]) -> float:
     return (max(costs) - min(costs)) / (median(costs) or 1.0)
 
 
-def _tokens(turn: Turn, begin: float, end: float) -> int:
-    return sum(count for at, count in zip(turn.times, turn.tokens, strict=True) if begin <= at < end)
+def _tokens(turn: Turn, begin: float, end: float) -> Iterator[int]:
+    return (count for at, count in zip(turn.times, turn.tokens, strict=True) if begin <= at < end)
 
 
 def _gaps(turn: Turn, begin: float, end: float) -> Iterator[float]:

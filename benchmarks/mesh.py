@@ -156,22 +156,26 @@ def _print(results: Sequence[Result]) -> None:
         "scenario",
         *(["checkout"] if len(roots) > 1 else []),
         *("tokens/s", "turns/s", "µs CPU/token", "gateway", "orchestrator", "shield", "inference", "± %"),
-        *("ms CPU/turn", "cores", "TTFT p50/p99, ms", "added", "gap p50/p99, ms", "KiB/stream", "failed"),
+        *("ms CPU/turn", "cores", "others'", "tokens/delta", "TTFT p50/p99, ms", "added", "gap p50/p99, ms", "added"),
+        *("KiB/stream", "failed"),
     )
     for result in results:
         shown = result.figures
         where = [result.variant.root.name] if len(roots) > 1 else []
         table.add_row(result.variant.title, *where, *_cells(shown, result))
-    Console(width=200).print(table)
+    Console(width=240).print(table)
     for scenario in {result.variant.scenario.name: result.variant.scenario for result in results}.values():
         Console().print(f"{scenario.name}: {scenario.meaning}", style="dim")
 
 
 def _cells(shown: Figures, result: Result) -> list[str]:
+    scenario, alone = result.variant.scenario, result.engine
     services = ("gateway", "orchestrator", "shield", "inference")
-    added = ""
-    if shown.first_token and result.engine and result.engine.first_token:
-        added = f"{(shown.first_token.p50 - result.engine.first_token.p50) * 1e3:.1f}"
+    first_token = gap = ""
+    if shown.first_token and alone and alone.first_token:
+        first_token = f"{(shown.first_token.p50 - alone.first_token.p50) * 1e3:.1f}"
+    if shown.gap and scenario.engine.pace:
+        gap = f"{(shown.gap.p99 - 1 / scenario.engine.pace) * 1e3:.1f}"
     return [
         f"{shown.tokens_per_second:,.0f}",
         f"{shown.turns_per_second:.1f}",
@@ -180,10 +184,13 @@ def _cells(shown: Figures, result: Result) -> list[str]:
         f"{result.spread * 100:.0f}",
         "" if shown.cpu_per_turn is None else f"{shown.cpu_per_turn * 1e3:.1f}",
         f"{shown.cores:.2f}",
+        f"{shown.others:.2f}",
+        f"{shown.tokens_per_delta:.2f}",
         _milliseconds(shown.first_token),
-        added,
+        first_token,
         _milliseconds(shown.gap),
-        f"{shown.memory / 1024:.0f}",
+        gap,
+        f"{shown.memory / 1024:.0f}" if scenario.counts_memory else "",
         str(shown.failed),
     ]
 

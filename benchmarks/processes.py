@@ -19,6 +19,8 @@ class Use(NamedTuple):
     """Seconds of processor time, of users and kernel."""
     resident: Mapping[str, int]
     """Bytes of memory."""
+    busy: float
+    """Seconds of processor time that all processes of the machine had used."""
 
 
 def look(pids: Mapping[str, int]) -> Use:
@@ -27,6 +29,7 @@ def look(pids: Mapping[str, int]) -> Use:
         time.monotonic(),
         {name: _cpu(pid) for name, pid in pids.items()},
         {name: _resident(pid) for name, pid in pids.items()},
+        _busy(),
     )
 
 
@@ -38,3 +41,9 @@ def _cpu(pid: int) -> float:
 
 def _resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+
+
+def _busy() -> float:
+    # user, nice, system; idle and iowait; irq, softirq, steal (proc_stat(5)).
+    times = [int(field) for field in Path("/proc/stat").read_text().split(maxsplit=9)[1:9]]
+    return (sum(times) - times[3] - times[4]) / _TICKS

@@ -24,6 +24,8 @@ class Scenario:
     window: float = 10.0
     alone: bool = False
     """As many turns are asked of the engine alone, in the same window, to see what the mesh adds."""
+    counts_memory: bool = False
+    """Whether enough streams stay open to say what one takes."""
 
     @property
     def seconds(self) -> float:
@@ -86,5 +88,6 @@ ALL: Final = (
         once=True,
         warm=5.0,
         window=10.0,
+        counts_memory=True,
     ),
 )
