@@ -22,9 +22,11 @@ class Proxy:
         port: Where it listens.
         accepted: Connections so far.
         open: Those that the client has not closed.
+        greets_after: Seconds until the server's first words are passed on.
     """
 
     upstream: int
+    greets_after: float = 0.0
     port: int = 0
     accepted: int = 0
     open: int = 0
@@ -56,11 +58,15 @@ class Proxy:
             for each in (client, server):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._pump, args=(client, server, self._closed), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, None), daemon=True).start()
+            threading.Thread(target=self._answer, args=(server, client), daemon=True).start()
 
     def _closed(self) -> None:
         with self._guard:
             self.open -= 1
+
+    def _answer(self, server: socket.socket, client: socket.socket) -> None:
+        time.sleep(self.greets_after)
+        self._pump(server, client, None)
 
     def _pump(self, source: socket.socket, sink: socket.socket, ended: Callable[[], None] | None) -> None:
         with suppress(OSError):  # the other side is gone

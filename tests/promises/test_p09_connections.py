@@ -129,6 +129,16 @@ def test_other_credentials_get_another_connection() -> None:
         proxy.wait_until_none_is_open()
 
 
+@either
+def test_a_server_that_is_slow_to_greet(kind: Callable[[], Any]) -> None:
+    """A busy or distant server is waited for: connecting is not given up and begun again and again."""
+    with kind() as (proxy, credentials):
+        proxy.greets_after = 1.2
+        assert asyncio.run(peer(proxy, credentials))
+        assert proxy.accepted == 1
+        proxy.wait_until_none_is_open()
+
+
 def test_a_loop_that_was_closed_by_hand() -> None:
     """A loop that is closed without shutting down leaves nothing behind once another loop makes a call."""
     with grpc_server() as proxy:
