@@ -27,7 +27,7 @@ class Breaker:
 
     @contextmanager
     def attempt(self) -> Generator[None]:
-        """Around the begin of what asks the server. Inside, or later, say whether it `answered` or `failed`.
+        """Around the begin of what asks the server. Say if it `answered` and, at its end, `succeeded` or `failed`.
 
         Raises:
             UnavailableError: it is open; CIRCUIT_OPEN.
@@ -46,7 +46,12 @@ class Breaker:
                 self._trying = False
 
     def answered(self) -> None:
-        """The server is there."""
+        """The server is there again: whoever waits for that need not wait for the whole answer."""
+        if self._circuit.state != STATE_CLOSED:
+            self.succeeded()
+
+    def succeeded(self) -> None:
+        """The server did its part."""
         self._circuit.reset()
         self._trying = False
         self._say()

@@ -95,6 +95,7 @@ class OpenAIGeneration:
                     yield batch
                     until = asyncio.get_running_loop().time() + limits.between_tokens
                     batch = await self._read(answer, until, "the next token", limits.between_tokens)
+                self._backend.breaker.succeeded()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_DRAIN_SECONDS):
                         await answer.drain()
@@ -160,4 +161,4 @@ class OpenAIGeneration:
         if error.reason in failures.BLAMED:
             self._backend.breaker.failed()
         else:
-            self._backend.breaker.answered()
+            self._backend.breaker.succeeded()

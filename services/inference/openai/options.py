@@ -1,7 +1,6 @@
 """What can be set about a model of an OpenAI-compatible server, in the configuration and by a request."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -34,7 +33,7 @@ def _server_url(url: str) -> str:
 def _no_field_of_ours(extra: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
     if taken := sorted(_OURS & extra.keys()):
         raise ValueError(f"{', '.join(taken)}: that is for requests to say")
-    return MappingProxyType(dict(extra))
+    return extra
 
 
 class Timeouts(BaseModel):
@@ -98,7 +97,9 @@ class OpenAIOptions(BaseModel):
     """Tokens of prompt and answer together, told to whoever asks; 0 means unknown."""
     traceparent: bool = True
     """Whether the server is told the trace of a request. Nothing else of ours is ever sent."""
-    extra: Annotated[Mapping[str, JsonValue], AfterValidator(_no_field_of_ours)] = MappingProxyType({})
+    extra: Annotated[Mapping[str, JsonValue], AfterValidator(_no_field_of_ours)] = Field(
+        default_factory=dict[str, JsonValue]
+    )
     """Fields for the body of every request that the server knows and OpenAI does not."""
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
