@@ -1,7 +1,8 @@
 """How what two policies said about one turn compares. Pure.
 
-A finding is known by its way, its text, its kind and its place, whatever the shield that found it is called. Behind a
-block nothing is compared: the policy that blocks says nothing more there, and has no chance to.
+A finding is known by its way, its text, its kind and its place, whatever the shield that found it is called. What lies
+behind a block or reaches over its start is not compared: the policy that blocks has no chance to say anything there,
+and a text that was cut says little about the whole.
 """
 
 from collections.abc import Iterable, Mapping
@@ -70,4 +71,4 @@ def _behind(place: Place, block: Place) -> bool:
     """Whether a place lies behind a block, on whose account the model was not asked or said no more."""
     if place.direction != block.direction:
         return block.direction == policy_pb2.DIRECTION_INPUT
-    return place.text_index == block.text_index and place.start > block.start
+    return place.text_index == block.text_index and (place.start > block.start or place.start < block.start < place.end)

@@ -56,6 +56,11 @@ def test_behind_a_block_nothing_is_compared() -> None:
     assert hows(shadow, live) == [(1, "same"), (10, "only_shadow"), (30, "only_live")]
 
 
+def test_what_reaches_over_the_start_of_a_block_is_not_compared() -> None:
+    """Whoever blocks never sees a text as a whole; what both see from the same place on is compared."""
+    assert hows([verdict(BLOCK, 10)], [verdict(FLAG, 5, 6, 10)]) == [(5, "only_shadow"), (10, "milder")]
+
+
 def test_behind_a_blocked_input_there_is_no_output() -> None:
     """What the model said is not compared where one of the policies would not have asked it."""
     assert hows([verdict(BLOCK, 1, direction=INPUT)], [verdict(FLAG, 1, direction=INPUT), verdict(FLAG, 0)]) == [

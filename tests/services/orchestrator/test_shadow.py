@@ -1,6 +1,7 @@
 """A candidate policy beside a turn: it changes nothing that the client sees, and how it compares is told."""
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -185,7 +186,9 @@ async def test_a_shadow_changes_nothing_that_the_client_sees(
             assert outcomes(told) == {(ending,): 1}
             await mesh.idle()
             await eventually(lambda: not tasks_at_work())
+        gc.collect()
         assert not told.spans.open
+        assert "never retrieved" not in told.stream.getvalue()
 
 
 async def test_a_shadow_that_falls_behind_is_given_up(tmp_path: Path) -> None:
@@ -238,6 +241,40 @@ async def test_the_same_policy_differs_in_nothing(tmp_path: Path) -> None:
                     await say(mesh, text, "live")
             await eventually(lambda: outcomes(told)["compared",] == 3)
     assert set(counts(told, "shieldmesh.shadow.findings", "shieldmesh.shadow.compared")) == {("same",)}
+
+
+async def test_a_candidate_that_is_done_waits_for_the_turn(tmp_path: Path) -> None:
+    """It can block long before the policy that acts has said anything."""
+    late = {"name": "late", "backend": "replay", "options": {"text": "jane@example.org", "first_token_ms": 200}}
+    live = {"model": "late", "shadow": "next", "output": {"shields": [{"type": "pii", "action": "flag"}]}}
+    replaced = {"shield": shields(Misbehaving(blocks))}
+    with observed() as told:
+        async with running(
+            tmp_path, profiles={"live": live, "next": NEXT}, models={"models": [late]}, replaced=replaced
+        ) as mesh:
+            await say(mesh, "hi", "live")
+            await eventually(lambda: bool(outcomes(told)))
+    assert counts(told, "shieldmesh.shadow.findings", "shieldmesh.shadow.compared") == {
+        ("only_live",): 1,
+        ("only_shadow",): 1,
+    }
+
+
+async def test_a_text_that_a_block_cut_ends_for_the_candidate_too(tmp_path: Path) -> None:
+    """What it has not decided by then, it decides on what there was."""
+    whole = {"type": "json_schema", "action": "flag", "options": {"schema": {}}}
+    profiles = {
+        "live": {"shadow": "next", "output": {"shields": [deny("stop")]}},
+        "next": {"output": {"shields": [whole]}},
+    }
+    with observed() as told:
+        async with running(tmp_path, profiles=profiles) as mesh:
+            await say(mesh, "stop " + "it now " * 100, "live")
+            await eventually(lambda: bool(outcomes(told)))
+    assert counts(told, "shieldmesh.shadow.findings", "shieldmesh.shadow.compared") == {
+        ("only_live",): 1,
+        ("only_shadow",): 1,
+    }
 
 
 async def test_what_the_candidate_s_shields_do_is_marked_and_not_counted(tmp_path: Path) -> None:

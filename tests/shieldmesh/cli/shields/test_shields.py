@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from shieldmesh.cli import build_app
+from shieldmesh.cli.shields.policies import find
 from tests.services.shield.serving import serving
 
 CARD = "My card is 4111 1111 1111 1111, ok?"
@@ -102,6 +103,14 @@ async def test_test_gives_actions_by_kind_and_score(tmp_path: Path) -> None:
         "payment_card": "redact",
         "ip_address": "block",
     }
+
+
+@pytest.mark.parametrize(("score", "action"), [(0.4, "allow"), (0.5, "flag"), (0.9, "block")])
+def test_actions_follow_scores(tmp_path: Path, score: float, action: str) -> None:
+    """Each is taken from its score on, as the shield service does it."""
+    path = tmp_path / "p.yaml"
+    path.write_text("model: m\noutput: {shields: [{type: pii, action: {block: 0.9, flag: 0.5}}]}\n")
+    assert find(str(path), tmp_path, "output").action_for("pii", "email", score) == action
 
 
 async def test_test_shows_shields_that_fail(tmp_path: Path) -> None:
