@@ -262,8 +262,8 @@ async def test_a_candidate_that_is_done_waits_for_the_turn(tmp_path: Path) -> No
 
 async def test_a_text_that_a_block_cut_ends_for_the_candidate_too(tmp_path: Path) -> None:
     """What it has not decided by then, it decides on what there was."""
-    whole = {"type": "json_schema", "action": "flag", "options": {"schema": {}}}
-    profiles = {
+    whole: dict[str, Any] = {"type": "json_schema", "action": "flag", "options": {"schema": {}}}
+    profiles: dict[str, dict[str, Any]] = {
         "live": {"shadow": "next", "output": {"shields": [deny("stop")]}},
         "next": {"output": {"shields": [whole]}},
     }
