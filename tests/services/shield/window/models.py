@@ -15,14 +15,13 @@ from services.shield.window.shield import WindowShield
 from shieldmesh.profile.options import Window
 from shieldmesh.profile.options.window import Unit
 
+
+def _window(unit: Unit, size: int, overlap: int, longest: int) -> Window:
+    return Window(unit=unit, size=size, overlap=min(overlap, size - 1), longest=longest)
+
+
 UNITS: st.SearchStrategy[Unit] = st.sampled_from(get_args(Unit))
-WINDOWS = st.builds(
-    lambda unit, size, overlap, longest: Window(unit=unit, size=size, overlap=min(overlap, size - 1), longest=longest),
-    UNITS,
-    st.integers(1, 5),
-    st.integers(0, 4),
-    st.integers(32, 60),
-)
+WINDOWS = st.builds(_window, UNITS, st.integers(1, 5), st.integers(0, 4), st.integers(32, 60))
 """Windows of all forms, small enough to be many in a short text."""
 
 
