@@ -1,0 +1,1 @@
+"""Text classifiers from files: ONNX and scikit-learn."""
