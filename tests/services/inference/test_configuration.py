@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from services.inference.configuration import ConfigurationError, load
+from services.inference.configuration import ConfigurationError, OpenAIModel, load
+from services.inference.openai.options import OpenAIOptions
 from services.inference.registry import open_models
+from services.inference.remote.options import RemoteOptions
 
 ROOT = Path(__file__).parents[3]
 
@@ -27,6 +30,9 @@ def test_the_shipped_configuration_has_the_three_models() -> None:
         ("models:\n- name: a\n  backend: magic\n", ":2: models[0]: "),
         ("models:\n- {name: a, backend: llamacpp, gpu: 1}\n", ":2: models[0].gpu: "),
         ("models:\n- {name: a, backend: llamacpp}\n- {name: a, backend: llamacpp}\n", "2 models have the name a"),
+        ("models:\n- name: a\n  backend: openai\n  options: {url: x, model: m}\n", ":4: models[0].options.url: "),
+        ("models:\n- {name: a, backend: openai, options: {url: 'http://h/v1'}}\n", ":2: models[0].options.model: "),
+        ("models:\n- {name: a, backend: grpc, options: {url: 'http://h:1', model: m}}\n", "models[0].options.url: "),
         ("models: []\n", "at least one model is needed"),
         ("models: [\n", ":2: it is not valid YAML"),
     ],
@@ -40,6 +46,81 @@ def test_what_is_wrong_is_named_with_file_line_and_field(tmp_path: Path, text: s
     assert str(caught.value).startswith(str(file))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+OPENAI = "models:\n- name: a\n  backend: openai\n  options:\n    url: https://h/v1\n    model: m\n    api_key: "
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("sk-secret", "a key is given by reference"),
+        ("{env: KEY, file: x}", "a key is given by reference"),
+        ("{env: OTHER}", "there is no such environment variable"),
+        ("{env: EMPTY}", "no key"),
+        ("{env: STRANGE}", "no key"),
+        ("{file: /nowhere/key}", "it cannot be read: No such file"),
+    ],
+)
+def test_a_key_that_cannot_be_had_is_named_and_never_quoted(tmp_path: Path, reference: str, expected: str) -> None:
+    """The message says where the reference stands and what is wrong with it."""
+    file = tmp_path / "models.yaml"
+    file.write_text(OPENAI + reference)
+    with pytest.raises(ConfigurationError) as caught:
+        load(file, {"KEY": "sk-secret", "EMPTY": " ", "STRANGE": "sk-secret\nx: y"})
+    assert f"{file}:7: models[0].options.api_key: " in str(caught.value)
+    assert expected in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_keys_come_from_the_environment_and_from_files(tmp_path: Path) -> None:
+    """Blanks around them do not count, and no text form of the configuration shows them."""
+    file, key = tmp_path / "models.yaml", tmp_path / "key"
+    key.write_text("sk-secret\n")
+    for reference in ("{env: KEY}", f"{{file: {key}}}"):
+        file.write_text(OPENAI + reference)
+        configuration = load(file, {"KEY": "sk-secret"})
+        (model,) = configuration.models
+        assert isinstance(model, OpenAIModel)
+        assert model.options.api_key is not None
+        assert model.options.api_key.get_secret_value() == "sk-secret"
+        assert "secret" not in f"{configuration!r} {configuration.model_dump()} {configuration.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://user:sk-secret@h/v1", "http://h/v1?key=x", "ftp://h/v1", "http:///v1", "http://h:99999/v1", "h/v1", ""],
+)
+def test_urls_that_name_no_server_are_refused(url: str) -> None:
+    """Also those with credentials, which would show up in logs."""
+    with pytest.raises(ValidationError) as caught:
+        OpenAIOptions(url=url, model="m")
+    assert "secret" not in caught.value.json(include_input=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [("grpc://h:1", "h:1"), ("grpcs://[::1]:443/", "[::1]:443"), ("unix:/run/x.sock", "unix:/run/x.sock")],
+)
+def test_urls_of_services_become_targets(url: str, target: str) -> None:
+    """In gRPC's own notation."""
+    assert RemoteOptions(url=url, model="m").target == target
+
+
+@pytest.mark.parametrize("url", ["grpc://h", "h:1", "grpc://u@h:1", "grpc://h:1/x", "unix:", "http://h:1"])
+def test_urls_that_name_no_service_are_refused(url: str) -> None:
+    """The message says what is expected."""
+    with pytest.raises(ValidationError, match="expected grpc://host:port"):
+        RemoteOptions(url=url, model="m")
+
+
+async def test_authorities_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """With the model and the file."""
+    file = tmp_path / "models.yaml"
+    file.write_text("models:\n- {name: a, backend: grpc, options: {url: 'grpcs://h:1', model: m, ca: /nowhere.pem}}\n")
+    with pytest.raises(ConfigurationError, match=r"the model a cannot be opened: /nowhere\.pem: No such file"):
+        async with open_models(load(file)):
+            pytest.fail("it opened")
 
 
 def test_a_missing_configuration_is_one_sentence(tmp_path: Path) -> None:
