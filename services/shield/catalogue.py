@@ -11,9 +11,11 @@ from shieldmesh import context
 from shieldmesh.profile.options import SHIELD_TYPES, ShieldOptions
 from shieldmesh.v1 import policy_pb2
 
-from .building import build
+from .building import OptionError, build
+from .remote.remotes import Remotes
 from .ruling import rules, wrong
 from .shield import Shield
+from .window.building import Means
 
 MAX_SHIELDS: Final = 64
 
@@ -21,9 +23,20 @@ MAX_SHIELDS: Final = 64
 class Catalogue:
     """Builds shields and keeps the last ones it built. Shields are immutable; one serves any number of streams."""
 
-    def __init__(self, *, capacity: int, default_timeout: float) -> None:
-        """`capacity` is how many shields are kept, `default_timeout` the seconds where a specification says nothing."""
+    def __init__(
+        self, *, capacity: int, default_timeout: float, remotes: Remotes | None = None, means: Means | None = None
+    ) -> None:
+        """Makes an empty one.
+
+        Args:
+            capacity: How many shields are kept.
+            default_timeout: Seconds where a specification says nothing.
+            remotes: The remote shields that may be called; None: there are none.
+            means: What there is for shields that ask models; None: nothing.
+        """
         self._capacity = capacity
+        self._remotes = remotes or Remotes()
+        self._means = means or Means()
         self._default_timeout = default_timeout
         self._built: OrderedDict[bytes, Shield] = OrderedDict()
 
@@ -63,7 +76,11 @@ class Catalogue:
         Raises:
             InvalidArgumentError: the specification is wrong; `field` names the place.
         """
-        return build(rules(spec, place, default_timeout=self._default_timeout), _options(spec, place))
+        checked = rules(spec, place, default_timeout=self._default_timeout)
+        try:
+            return build(checked, _options(spec, place), self._remotes, self._means)
+        except OptionError as error:
+            raise wrong(f"{place}.options.{error.option}", error.message) from None
 
 
 def _options(spec: policy_pb2.ShieldSpec, place: str) -> ShieldOptions:

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 from opentelemetry import trace
 
-from .shield import Progress, ShieldError, SlowShield
+from .shield import ListenedLane, Progress, ShieldError, SlowShield
 
 _log = structlog.stdlib.get_logger("shieldmesh.shield")
 
@@ -87,6 +87,8 @@ class Follower:
 
     async def _feed_all(self) -> None:
         async with self._shield.lane() as lane:
+            if isinstance(lane, ListenedLane):
+                lane.listen(self._report)
             while not self.done:
                 await self._filled.wait()
                 text, end = self._take()

@@ -10,7 +10,9 @@ from shieldmesh.v1 import policy_pb2, shield_pb2, shield_pb2_grpc
 
 from .catalogue import Catalogue
 from .detector_api import Listening, detector_app, serving
+from .remote.remotes import Remotes
 from .servicer import ShieldServicer
+from .window.building import Means
 
 
 @asynccontextmanager
@@ -21,13 +23,15 @@ async def open_service(
     max_characters: int,
     kept_shields: int,
     detector_api: Listening | None = None,
+    remotes: Remotes | None = None,
+    means: Means | None = None,
 ) -> AsyncGenerator[Sequence[str], None]:
     """Adds the service to the server, serves the detector API beside it, and yields the service's full name.
 
     Raises:
         SystemExit: the detector API's address cannot be served; the message says why.
     """
-    catalogue = Catalogue(capacity=kept_shields, default_timeout=default_timeout)
+    catalogue = Catalogue(capacity=kept_shields, default_timeout=default_timeout, remotes=remotes, means=means)
     await catalogue.shields(_with_defaults())
     shield_pb2_grpc.add_ShieldServiceServicer_to_server(
         ShieldServicer(catalogue, max_characters=max_characters), server

@@ -8,10 +8,10 @@ A shield looks at each text (lane) with a state of its own, and tells its `Progr
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from shieldmesh.v1 import policy_pb2
 
@@ -123,6 +123,15 @@ class SlowLane(Protocol):
         What it tells MUST NOT depend on how the text was cut. It is cancelled when its time is up or nobody waits
         any more. Raise `ShieldError` to give the failure a reason of its own.
         """
+        ...
+
+
+@runtime_checkable
+class ListenedLane(SlowLane, Protocol):
+    """A slow shield's view that comes to know more also while no text comes."""
+
+    def listen(self, heard: Callable[[Progress], None]) -> None:
+        """Has `heard` called on the loop, until the lane is left, with what is known beyond what `feed` told."""
         ...
 
 

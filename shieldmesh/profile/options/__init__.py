@@ -25,11 +25,12 @@ from .patterns import (
     SecretsOptions,
     UrlOptions,
 )
-from .remote import REMOTE_TYPES, RemoteOptions, remote_url
+from .remote import REMOTE_TYPES, KindFrom, RemoteOptions, remote_url
 from .whole import JSON_SCHEMA_KINDS, LANGUAGES, WHOLE_TYPES, JsonSchemaOptions, LanguageOptions
 from .window import (
     INJECTION_KINDS,
     JUDGE_KINDS,
+    WINDOW_TYPES,
     ClassifierOptions,
     InjectionKind,
     InjectionOptions,
@@ -39,7 +40,7 @@ from .window import (
     Window,
 )
 
-_TYPES: Final = (*PATTERN_TYPES, *REMOTE_TYPES, *WHOLE_TYPES)
+_TYPES: Final = (*PATTERN_TYPES, *REMOTE_TYPES, *WHOLE_TYPES, *WINDOW_TYPES)
 SHIELD_TYPES: Final = {each.name: each for each in sorted(_TYPES, key=lambda type_: type_.name)}
 """The built-in types by name."""
 
@@ -65,6 +66,7 @@ __all__ = [
     "JudgeKind",
     "JudgeOptions",
     "Kind",
+    "KindFrom",
     "KindName",
     "LanguageOptions",
     "PiiKind",

@@ -7,6 +7,8 @@ from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_val
 
 from .base import ShieldOptions, ShieldType
 
+KindFrom = Literal["detection", "detection_type"]
+
 MAX_URL: Final = 500
 """Characters of a URL."""
 _URL: Final = re.compile(
@@ -62,7 +64,7 @@ class RemoteOptions(ShieldOptions):
     """Which of a server's detectors to ask."""
     detector_params: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
     """What to tell it beside the text."""
-    kind_from: Literal["detection", "detection_type"] = "detection"
+    kind_from: KindFrom = "detection"
     """Which of a detection's two names is the kind of the finding."""
     window: Literal["whole", "sentences"] = "whole"
     """What it is asked about: the whole text at its end, or a few sentences at a time."""

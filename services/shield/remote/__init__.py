@@ -1,0 +1,1 @@
+"""Shields that are other services: any ShieldService by gRPC, and detectors over HTTP."""
