@@ -14,6 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from shieldmesh import logs, telemetry
@@ -76,10 +77,11 @@ class Observed:
 
 
 @contextmanager
-def observed() -> Generator[Observed]:
-    """Records inside the block what the services of this process say."""
+def observed(*, sampled: bool = True) -> Generator[Observed]:
+    """Records inside the block what the services of this process say; traces only when they are sampled."""
     seen = Observed()
-    tracers, meters = TracerProvider(shutdown_on_exit=False), MeterProvider([seen.reader], shutdown_on_exit=False)
+    tracers = TracerProvider(sampler=ALWAYS_ON if sampled else ALWAYS_OFF, shutdown_on_exit=False)
+    meters = MeterProvider([seen.reader], shutdown_on_exit=False)
     tracers.add_span_processor(seen.spans)
     root = logging.getLogger()
     handlers, level = root.handlers, root.level

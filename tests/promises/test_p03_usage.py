@@ -8,18 +8,23 @@ import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import shieldmesh
+from services.inference.backend import GenerationRequest, Usage
+from services.inference.replay import Replay, ReplayBackend, ReplayOptions
 from services.orchestrator import generation
-from shieldmesh import FinishReason
+from shieldmesh import FinishReason, calls, context
+from shieldmesh.context import RequestContext
 from shieldmesh.metrics import TOKENS
 from shieldmesh.telemetry import Name
-from shieldmesh.v1 import inference_pb2
+from shieldmesh.v1 import chat_pb2, inference_pb2, message_pb2
 
+from .fakes import registry
 from .mesh import TIMEOUT, Mesh, deny, eventually, running, tasks_at_work
 from .observing import Observed, observed
 
@@ -43,17 +48,17 @@ MIXED = {
     for engine, options in ENGINE.items()
     for guard, policy in GUARDS.items()
 }
-PROFILES = MIXED | {"narrow": {"model": "narrow"}}
+PROFILES: dict[str, dict[str, Any]] = MIXED | {"plain": {}, "narrow": {"model": "narrow"}}
 
 
 @asynccontextmanager
 async def accounting(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, **options: Any
+    directory: Path, monkeypatch: pytest.MonkeyPatch, *, sampled: bool = True, **options: Any
 ) -> AsyncGenerator[tuple[Mesh, Observed]]:
     """A mesh, and afterwards the proof that every token of its engines is in exactly one turn's account."""
     # The account of a stopped turn is waited for no longer than a client may be kept: a bound in time, not in truth.
     monkeypatch.setattr(generation, "STOP_SECONDS", TIMEOUT)
-    with observed() as seen:
+    with observed(sampled=sampled) as seen:
         async with running(directory, profiles=PROFILES, **options) as mesh:
             yield mesh, seen
             await mesh.idle()
@@ -70,6 +75,12 @@ async def accounting(
         generated = sum(model.generated_tokens for model in listed.models)
         assert generated == tokens["output"] == sum(spent[2] for spent in costs.values())
         assert tokens["input"] == sum(spent[0] for spent in costs.values())
+        assert tokens["cache_read"] == sum(spent[1] for spent in costs.values())
+        for label, key in ((Name.PROFILE, "profile"), (Name.MODEL, "model"), (Name.TENANT, "tenant")):
+            by_owner: Counter[str] = Counter()
+            for line in turns:
+                by_owner[line.get(key, "none")] += sum(cost(line))
+            assert Counter(seen.sums(TOKENS.name, label)) == by_owner
         assert generated > 0
         assert seen.warnings() == [line for line in turns if line["event"] == "turn failed"]
 
@@ -162,6 +173,60 @@ async def test_finished_says_what_the_engine_counted(
             expected = [(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)]
             assert [cost(line) for line in engine] == (expected if engine else [])
             assert engine or expected == [(0, 0, 0)]
+
+
+async def test_a_turn_that_nobody_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account of a turn whose trace is not recorded is as complete as any other."""
+    async with accounting(tmp_path, monkeypatch, sampled=False) as (mesh, seen):
+        await mesh.client.chat("one two three", profile="plain", timeout=TIMEOUT).result()
+        await mesh.idle()
+        assert [cost(line) for line in told(seen, "turn finished")] == [(3, 0, 3)]
+        assert not seen.spans.ended
+
+
+async def test_every_tenant_has_its_own_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens are counted for the tenant whose turn it was."""
+    async with accounting(tmp_path, monkeypatch) as (mesh, seen):
+        for tenant, prompt in (("acme", "one two"), ("umbrella", "one two three")):
+            message = message_pb2.Message(role=message_pb2.ROLE_USER, parts=[message_pb2.ContentPart(text=prompt)])
+            request = chat_pb2.ChatRequest(profile="plain", messages=[message])
+            with context.use(RequestContext(tenant_id=tenant, request_id=f"turn-of-{tenant}")):
+                async with calls.stream(mesh.orchestrator.Chat, request, timeout=TIMEOUT) as events:
+                    assert [event.sequence async for event in events]
+        await mesh.idle()
+        assert seen.sums(TOKENS.name, Name.TENANT) == {"acme": 4, "umbrella": 6}
+
+
+class CachingBackend(ReplayBackend):
+    """Echoes, and knows half of every prompt already."""
+
+    def generate(self, request: GenerationRequest) -> Any:
+        """See `Backend.generate`."""
+        return _Cached(super().generate(request))
+
+
+class _Cached:
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+        self.batches = replay.batches
+        self.stop = replay.stop
+
+    @property
+    def usage(self) -> Usage:
+        """See `Generation.usage`."""
+        usage = self._replay.usage
+        return replace(usage, cached=usage.prompt // 2)
+
+
+async def test_what_a_cache_knew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens of the prompt that came from a cache are told beside all of the prompt, in every account."""
+    models = registry(echo=CachingBackend(ReplayOptions(echo=True)))
+    async with accounting(tmp_path, monkeypatch, models=models) as (mesh, seen):
+        turn = await mesh.client.chat("one two three four", profile="plain", timeout=TIMEOUT).result()
+        usage = turn.finished.usage
+        assert (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) == (4, 2, 4)
+        await mesh.idle()
+        assert [cost(line) for line in told(seen, "turn finished")] == [(4, 2, 4)]
 
 
 async def test_a_turn_that_fails_costs_its_prompt_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
