@@ -6,10 +6,11 @@ This is the only place that reads the environment.
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 MAX_SOCKET_PATH = 107
 """Bytes of a Unix socket's path (sockaddr_un on Linux, less the closing NUL)."""
@@ -37,6 +38,40 @@ class ServiceSettings(BaseSettings):
     """The share of the traces that begin here which are recorded; those of callers are recorded as they decided."""
 
 
+class Secret(BaseModel):
+    """Where a secret lies: settings name it and never hold it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    env: str = ""
+    """The environment variable that holds it."""
+    file: str = ""
+    """The file that holds it; blanks around it do not count."""
+
+    @model_validator(mode="after")
+    def _one(self) -> "Secret":
+        if bool(self.env) == bool(self.file):
+            raise ValueError('expected {"env": NAME} or {"file": PATH}')
+        return self
+
+    def read(self, name: str) -> str:
+        """The secret: one line of printable ASCII.
+
+        Raises:
+            SystemExit: it is not there, or no such line; the message calls the setting `name` and quotes no secret.
+        """
+        try:
+            value = os.environ.get(self.env, "") if self.env else Path(self.file).read_text(encoding="ascii")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no ASCII text"
+            raise SystemExit(f"{name}: the file {self.file} cannot be used: {reason}") from None
+        value = value.strip()
+        if not value or not value.isascii() or not value.isprintable():
+            place = f"the environment variable {self.env}" if self.env else f"the file {self.file}"
+            raise SystemExit(f"{name}: {place} must hold one line of printable ASCII")
+        return value
+
+
 S = TypeVar("S", bound=ServiceSettings)
 
 
@@ -53,6 +88,10 @@ def load(kind: type[S]) -> S:
         raise SystemExit(f"unknown setting {unknown[0]}: expected one of {', '.join(sorted(known))}")
     try:
         settings = kind()  # pyright: ignore[reportCallIssue]  # a subclass gives `listen` its default
+    except SettingsError as error:
+        # It names the field in a sentence about its own sources.
+        field = str(error).partition('"')[2].partition('"')[0]
+        raise SystemExit(f"wrong settings:\n  {prefix}{field.upper()}: expected a list or a map in JSON") from None
     except ValidationError as error:
         problems = [f"{prefix}{'_'.join(map(str, e['loc']))}".upper() + f": {e['msg']}" for e in error.errors()]
         raise SystemExit("wrong settings:\n  " + "\n  ".join(problems)) from None
