@@ -58,7 +58,7 @@ async def found(models: list[tuple[Fickle, Window, Action]], text: str, match: A
     ]
     for number, (model, window, action) in enumerate(models, 1):
         for part in Windows(window).feed(text, end=True):
-            sees = not part.text.isspace() and any(each.score >= 0.5 for each in await model.look(part.text))
+            sees = not part.text.isspace() and any(each.score >= 0.5 for each in await model.look(part.text.strip()))
             if action >= REDACT and sees:
                 start = part.start + len(part.text) - len(part.text.lstrip())
                 seen.append(Seen(start, -part.start - len(part.text.rstrip()), number, "[ODD]", action == BLOCK))

@@ -60,7 +60,7 @@ async def look_at(look: Look, parts: Sequence[Part]) -> list[Finding]:
 
 
 async def _look(look: Look, part: Part) -> list[Finding]:
-    return [_finding(part, seen) for seen in await look(part.text)]
+    return [_finding(part, seen) for seen in await look(part.text.strip())]
 
 
 def _finding(part: Part, seen: Seen) -> Finding:
