@@ -25,6 +25,11 @@ class Breaker:
         self._told_open = False
         self._trying = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it refuses attempts."""
+        return self._circuit.opened or self._trying
+
     @contextmanager
     def attempt(self) -> Generator[None]:
         """Around the begin of what asks the server. Say if it `answered` and, at its end, `succeeded` or `failed`.
@@ -32,7 +37,7 @@ class Breaker:
         Raises:
             UnavailableError: it is open; CIRCUIT_OPEN.
         """
-        if self._circuit.opened or self._trying:
+        if self.is_open:
             raise UnavailableError(
                 "the server failed again and again and is left alone for a while; try again later",
                 reason=REASON,

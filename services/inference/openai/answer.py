@@ -112,7 +112,8 @@ class Answer:
         """The error, with this exchange as the place where it happened."""
         telemetry.fail(self._span, error.reason)
         elapsed = time.monotonic() - self._begun
-        error.seen_by(Hop("openai", f"{_METHOD} {PATH}", self._place, elapsed=elapsed, reason=error.reason))
+        span = telemetry.span_id(self._span)
+        error.seen_by(Hop("openai", f"{_METHOD} {PATH}", self._place, span, elapsed, error.reason))
         return error
 
     async def _refusal(self) -> bytes:

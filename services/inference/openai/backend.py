@@ -112,17 +112,23 @@ class OpenAIGeneration:
 
     async def _begin(self, limits: Timeouts) -> tuple[Answer, Sequence[Step]]:
         """The answer and the first of it, sending the request again where that may help."""
+        backend = self._backend
         until = asyncio.get_running_loop().time() + limits.first_token
 
         async def attempt() -> tuple[Answer, Sequence[Step]]:
-            with self._backend.breaker.attempt():
+            with backend.breaker.attempt():
                 return await self._attempt(limits, until)
 
         async def sleep(seconds: float) -> None:
             await self._patience.wait(asyncio.sleep(seconds), until)
 
         return await with_retries(
-            attempt, self._backend.options.retries, self._backend.budget, until=until, sleep=sleep
+            attempt,
+            backend.options.retries,
+            backend.budget,
+            allowed=lambda: not backend.breaker.is_open,
+            until=until,
+            sleep=sleep,
         )
 
     async def _attempt(self, limits: Timeouts, until: float) -> tuple[Answer, Sequence[Step]]:

@@ -16,6 +16,7 @@ from .failures import Complaint
 DONE: Final = b"[DONE]"
 
 _Count = Annotated[int, Field(ge=0, le=2**53)]
+_Index = Annotated[int, Field(ge=0, le=4095)]
 
 
 class _Function(BaseModel):
@@ -24,9 +25,9 @@ class _Function(BaseModel):
 
 
 class _ToolCall(BaseModel):
-    index: int = Field(default=0, ge=0, le=4095)
+    index: _Index | None = None
     id: str | None = None
-    function: _Function = _Function()
+    function: _Function | None = None
 
 
 class _Delta(BaseModel):
@@ -38,8 +39,8 @@ class _Delta(BaseModel):
 
 
 class _Choice(BaseModel):
-    index: int = Field(default=0, ge=0, le=4095)
-    delta: _Delta = _Delta()
+    index: _Index | None = None
+    delta: _Delta | None = None
     finish_reason: str | None = None
 
 
@@ -67,7 +68,7 @@ class _Progress(BaseModel):
 
 
 class _Chunk(BaseModel):
-    choices: tuple[_Choice, ...] = ()
+    choices: tuple[_Choice, ...] | None = None
     usage: _Usage | None = None
     timings: _Timings | None = None
     prompt_progress: _Progress | None = None
@@ -113,9 +114,10 @@ class ChunkReader:
             raise failures.malformed("a chunk of its answer is not what OpenAI's API describes") from None
         if chunk.error is not None or chunk.object == "error":
             raise failures.reported(chunk.error if isinstance(chunk.error, Complaint) else Complaint())
-        outputs = [output for choice in chunk.choices for output in _outputs(choice)]
+        choices = chunk.choices or ()
+        outputs = [output for choice in choices for output in _outputs(choice)]
         new_tokens = self._count(chunk, seen=bool(outputs))
-        for choice in chunk.choices:
+        for choice in choices:
             self._note(choice.finish_reason)
         if outputs and new_tokens:
             first = outputs[0]
@@ -150,12 +152,12 @@ class ChunkReader:
 
 def _outputs(choice: _Choice) -> Iterator[Output]:
     """The parts of one delta."""
-    delta = choice.delta
+    delta, index = choice.delta or _Delta(), choice.index or 0
     if reasoning := delta.reasoning_content or delta.reasoning:
-        yield Output(choice.index, reasoning=reasoning)
+        yield Output(index, reasoning=reasoning)
     if text := delta.content or delta.refusal:
-        yield Output(choice.index, text=text)
+        yield Output(index, text=text)
     for call in delta.tool_calls or ():
-        function = call.function
-        fragment = ToolFragment(call.index, call.id or "", function.name or "", function.arguments or "")
-        yield Output(choice.index, tool=fragment)
+        function = call.function or _Function()
+        fragment = ToolFragment(call.index or 0, call.id or "", function.name or "", function.arguments or "")
+        yield Output(index, tool=fragment)

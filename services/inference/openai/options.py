@@ -87,8 +87,8 @@ class OpenAIOptions(BaseModel):
     api_key: ApiKey | None = None
     """A reference, `{env: NAME}` or `{file: path}`; sent as a bearer token."""
     dialect: Dialect = "openai"
-    """What the server knows beside OpenAI's documented API. With `vllm` and `llama-server` the cost of a generation
-    that was stopped is exact; with `openai` it is what was seen: OpenAI's API tells the usage at the very end only."""
+    """What the server knows beside OpenAI's documented API. With `vllm` and `llama-server` it counts tokens with each
+    chunk, so that the cost of a generation that was stopped is known; OpenAI's API tells it at the very end only."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """Reasoning models of OpenAI know the second name only, most other servers the first."""
     tools: bool = True

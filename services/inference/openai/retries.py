@@ -49,6 +49,7 @@ async def with_retries(
     options: Retries,
     budget: Budget,
     *,
+    allowed: Callable[[], bool],
     until: float,
     sleep: Callable[[float], Awaitable[None]],
 ) -> T:
@@ -58,6 +59,7 @@ async def with_retries(
         attempt: Sends the request.
         options: How often, and with which pauses.
         budget: What the model has left.
+        allowed: Whether the server may be asked again at all.
         until: When no retry may begin any more, on the loop's clock.
         sleep: Waits so many seconds.
 
@@ -77,7 +79,7 @@ async def with_retries(
     def enough(state: RetryCallState) -> bool:
         budget.failed()
         late = loop.time() + state.upcoming_sleep >= until
-        return state.attempt_number >= options.attempts or late or not budget.allows
+        return state.attempt_number >= options.attempts or late or not (budget.allows and allowed())
 
     def tell(state: RetryCallState) -> None:
         _log.warning("the model's server failed, another attempt follows: %s", _error(state).reason)

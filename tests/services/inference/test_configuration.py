@@ -1,5 +1,6 @@
 """The models' configuration is read whole, or refused with the place of what is wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,15 @@ def test_what_is_wrong_is_named_with_file_line_and_field(tmp_path: Path, text: s
     assert str(caught.value).startswith(str(file))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_documented_example_is_right(tmp_path: Path) -> None:
+    """What docs/models.md shows loads as it stands there."""
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL)
+    file = tmp_path / "models.yaml"
+    file.write_text(example)
+    models = load(file, {"VLLM_KEY": "sk"}).models
+    assert [model.backend for model in models] == ["openai", "openai", "openai", "grpc"]
 
 
 OPENAI = "models:\n- name: a\n  backend: openai\n  options:\n    url: https://h/v1\n    model: m\n    api_key: "

@@ -4,9 +4,12 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.inference.backend import FinishReason, Output, ToolFragment, Usage
 from services.inference.openai.chunks import DONE, ChunkReader
+from shieldmesh.errors import MeshError
 
 
 def test_text_reasoning_and_refusals_are_told_apart() -> None:
@@ -101,6 +104,54 @@ def test_the_final_usage_replaces_what_was_seen() -> None:
     final = {"prompt_tokens": 2, "completion_tokens": 4, "prompt_tokens_details": None}
     assert reader.read(json.dumps({"choices": [], "usage": final}).encode()) == []
     assert reader.usage == Usage(2, 0, 4)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+NAMES = st.sampled_from(
+    [
+        "choices",
+        "delta",
+        "index",
+        "content",
+        "tool_calls",
+        "function",
+        "finish_reason",
+        "usage",
+        "error",
+        "code",
+        "object",
+    ]
+)
+NESTED = st.recursive(
+    SCALARS, lambda deeper: st.lists(deeper, max_size=3) | st.dictionaries(NAMES, deeper, max_size=4), max_leaves=12
+)
+
+
+@settings(max_examples=150)
+@given(
+    st.one_of(st.binary(max_size=20), st.dictionaries(NAMES, NESTED, max_size=4).map(lambda x: json.dumps(x).encode()))
+)
+def test_whatever_comes_is_understood_or_a_typed_error(data: bytes) -> None:
+    """Nothing that a server can send raises anything else, and the usage never goes wrong."""
+    reader = ChunkReader()
+    try:
+        outputs = reader.read(data)
+    except MeshError:
+        outputs = []
+    assert sum(output.token_count for output in outputs) <= max(1, reader.usage.completion)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"choices": None, "usage": None},
+        {"choices": [{"index": None, "delta": None, "finish_reason": None}]},
+        {"choices": [{"delta": {"tool_calls": None, "content": None, "role": None}}]},
+    ],
+)
+def test_what_is_null_is_not_there(chunk: dict[str, Any]) -> None:
+    """Servers differ in what they leave out and what they call null."""
+    assert ChunkReader().read(json.dumps(chunk).encode()) == []
 
 
 def read(reader: ChunkReader, delta: dict[str, Any], *, reason: str | None = None, **fields: Any) -> list[Output]:

@@ -268,6 +268,14 @@ async def test_the_breaker_opens_and_closes(monkeypatch: pytest.MonkeyPatch) -> 
             assert await play_all(backend.generate(REQUEST)) == ("one two", FinishReason.STOP)
 
 
+async def test_a_breaker_that_opens_between_attempts_hides_no_error() -> None:
+    """The caller hears what the server did, not that it was left alone after that."""
+    async with upstream(refused(500)) as server:
+        backend = opened(server, circuit={"failures": 2})
+        _, error = await failure(backend.generate(REQUEST))
+        assert (error.reason, len(server.heard)) == ("UPSTREAM_FAILED", 2)
+
+
 async def test_wrong_requests_do_not_open_the_breaker() -> None:
     """A server that refuses requests is there."""
     async with upstream(refused(400)) as server:
