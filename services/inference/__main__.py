@@ -31,10 +31,10 @@ def main() -> None:
     """Runs the service until SIGTERM or SIGINT; a wrong setting, file or model ends it with one sentence."""
     given = settings.load(InferenceSettings)
     try:
-        opener = partial(
-            open_service, configuration=load(given.models, os.environ), max_characters=given.max_characters
-        )
-        server.run(name="inference", settings=given, open_service=opener)
+        # The one use of the environment beside the settings: keys, of which the configuration holds the names.
+        models = load(given.models, os.environ)
+        opener = partial(open_service, configuration=models, max_characters=given.max_characters)
+        server.run(name="inference", settings=given, open_service=opener, downstream=models.callees)
     except ConfigurationError as error:
         sys.exit(str(error))
 

@@ -78,6 +78,13 @@ class Configuration(BaseModel):
             raise ValueError(f"{count} models have the name {name}, names must differ")
         return self
 
+    @property
+    def callees(self) -> Mapping[str, str]:
+        """The targets of other services that can be asked for diagnostics, each once, by the name of a model there."""
+        remotes = [model for model in self.models if isinstance(model, RemoteModel) and not model.options.encrypted]
+        names = {model.options.target: model.name for model in reversed(remotes)}
+        return {name: target for target, name in names.items()}
+
 
 def load(path: Path, environment: Mapping[str, str] = MappingProxyType({})) -> Configuration:
     """The configuration in the file, with the keys that it refers to.

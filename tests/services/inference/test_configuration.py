@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from services.inference.configuration import ConfigurationError, OpenAIModel, load
+from services.inference.configuration import Configuration, ConfigurationError, OpenAIModel, load
 from services.inference.openai.options import OpenAIOptions
 from services.inference.registry import open_models
 from services.inference.remote.options import RemoteOptions
@@ -115,6 +115,14 @@ def test_urls_that_name_no_server_are_refused(url: str) -> None:
 def test_urls_of_services_become_targets(url: str, target: str) -> None:
     """In gRPC's own notation."""
     assert RemoteOptions(url=url, model="m").target == target
+
+
+def test_other_services_can_be_asked_for_diagnostics() -> None:
+    """Each once, those behind TLS not."""
+    urls = {"a": "grpc://h:1", "b": "grpc://h:1", "c": "unix:/x.sock", "d": "grpcs://h:2"}
+    models = [{"name": name, "backend": "grpc", "options": {"url": url, "model": "m"}} for name, url in urls.items()]
+    configuration = Configuration.model_validate({"models": models})
+    assert configuration.callees == {"a": "h:1", "c": "unix:/x.sock"}
 
 
 @pytest.mark.parametrize("url", ["grpc://h", "h:1", "grpc://u@h:1", "grpc://h:1/x", "unix:", "http://h:1"])
