@@ -220,6 +220,8 @@ class Shadow:
                     lane = answer.clearance.lane
                     self._seen[lane] = min(answer.clearance.seen, self._shown.get(lane, 0))
                     self._add(self._answered, answer.clearance.verdicts)
+                    if any(verdict.action == policy_pb2.ACTION_BLOCK for verdict in answer.clearance.verdicts):
+                        return  # nothing follows; how the call ends is no news, as text may still be on its way there
             finally:
                 showing.cancel()
                 await asyncio.wait([showing])

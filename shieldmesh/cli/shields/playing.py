@@ -87,6 +87,8 @@ async def play(
             async for answer in call:
                 if answer.WhichOneof("response") == "clearance":
                     run.take(answer.clearance)
+                if run.played.blocked:
+                    break  # nothing follows; how the call ends is no news, as text may still be on its way there
         finally:
             sender.cancel()  # behind a block nothing more is answered
             await asyncio.wait([sender])
