@@ -54,7 +54,7 @@ def main() -> None:
         max_characters=given.max_characters,
         kept_shields=given.kept_shields,
         detector_api=_detector_api(given),
-        remotes=_remotes(given),
+        remotes=remotes(given),
         means=_means(given),
     )
     server.run(name="shield", settings=given, open_service=opener)
@@ -67,7 +67,12 @@ def _detector_api(given: ShieldSettings) -> Listening | None:
     return Listening(given.detector_api_listen, given.call_cap, given.drain_grace)
 
 
-def _remotes(given: ShieldSettings) -> Remotes:
+def remotes(given: ShieldSettings) -> Remotes:
+    """The remotes that were set.
+
+    Raises:
+        SystemExit: they cannot be used; the message says why.
+    """
     name = "SHIELDMESH_SHIELD_REMOTE_AUTHORIZATIONS"
     try:
         return Remotes(
