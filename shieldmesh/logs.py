@@ -49,6 +49,8 @@ def configure(
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    # It tells of every request, in the middle of those who made it: spans do that.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def handle_loop_error(_loop: asyncio.AbstractEventLoop, details: dict[str, Any]) -> None:
