@@ -118,7 +118,11 @@ class LlamaGeneration:
 
     @property
     def usage(self) -> Usage:
-        """See `Generation.usage`."""
+        """See `Generation.usage`: what the engine handed over.
+
+        Told to stop, it is mostly at work on the next token, and throws that one away. Its own counter has it,
+        but not whose it was, so it is in no account.
+        """
         return self._reader.usage
 
     async def batches(self) -> AsyncGenerator[Sequence[Step], None]:

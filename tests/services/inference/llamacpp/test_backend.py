@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -93,6 +94,43 @@ async def test_a_cancelled_call_ends_generation_in_the_engine(backend: LlamaBack
     await play(backend.generate(asking("Hello", Sampling(max_tokens=2), ENDLESS)))
     assert backend.generated_tokens == stopped[0] + 2
     assert engine_counter(backend, "tokens_predicted_total") == stopped[1] + 2
+
+
+async def test_the_engines_counter_and_the_accounts(backend: LlamaBackend) -> None:
+    """Over turns that end or are given up at random, side by side, the engine counts what the accounts do.
+
+    What it computed when it was told to stop, and threw away, is in its counter alone: none or one token, rarely two.
+    """
+    chance = random.Random(4)
+    before = engine_counter(backend, "tokens_predicted_total"), backend.generated_tokens
+    accounts: list[int] = []
+    given_up = 0
+
+    async def one(ending: str, events: int) -> None:
+        nonlocal given_up
+        generation = backend.generate(asking("Count to ten.", Sampling(max_tokens=8), ENDLESS))
+        steps: list[Step] = []
+        async with places, asyncio.timeout(TIMEOUT), aclosing(generation.batches()) as batches:
+            async for batch in batches:
+                steps += batch
+                if len(steps) >= events and ending == "stop":
+                    generation.stop()
+                if len(steps) >= events and ending == "leave":
+                    break
+        assert sum(step.token_count for step in steps if isinstance(step, Output)) <= generation.usage.completion
+        finished = bool(steps) and steps[-1] == Finish(FinishReason.LENGTH)
+        assert generation.usage.completion == 8 or not finished
+        given_up += not finished
+        accounts.append(generation.usage.completion)
+
+    places = asyncio.Semaphore(SLOTS)
+    turns = [(chance.choice(["end", "stop", "leave"]), chance.randint(1, 7)) for _ in range(40)]
+    await asyncio.gather(*(one(*turn) for turn in turns))
+    await eventually(lambda: not engine_counter(backend, "requests_processing"))
+    assert backend.generated_tokens - before[1] == sum(accounts)
+    assert 10 < given_up < 40
+    thrown_away = engine_counter(backend, "tokens_predicted_total") - before[0] - sum(accounts)
+    assert 0 <= thrown_away <= given_up + 5
 
 
 async def test_cancelling_while_the_prompt_is_read_stops_it(backend: LlamaBackend) -> None:
