@@ -15,6 +15,7 @@ import pytest
 
 import shieldmesh
 from services.inference.llamacpp.backend import LlamaBackend
+from services.orchestrator import generation
 from shieldmesh import channels
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc, inference_pb2, message_pb2
 
@@ -26,7 +27,9 @@ from .observing import observed
 @asynccontextmanager
 async def stopping(directory: Path, profile: dict[str, Any], **options: Any) -> AsyncGenerator[Mesh]:
     """A mesh, and afterwards the proof that nothing of the cancelled turns goes on in it."""
-    with observed() as seen:
+    with observed() as seen, pytest.MonkeyPatch.context() as patched:
+        # Beyond it a stopped engine is cut off without its account: a bound in time, and no time is tested here.
+        patched.setattr(generation, "STOP_SECONDS", TIMEOUT)
         async with running(directory, profiles={"default": profile, "plain": {}}, **options) as mesh:
             await mesh.client.chat("warm up", profile="plain", timeout=TIMEOUT).result()
             await mesh.idle()
