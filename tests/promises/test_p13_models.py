@@ -168,10 +168,10 @@ async def test_an_inference_service_that_dies(tmp_path: Path, *, fails_open: boo
         async with judge(tmp_path, "slow", fails_open=fails_open) as shield:
             hearing = asyncio.create_task(hear([shield], TEXT))
             async with asyncio.timeout(30):
-                while not any(
-                    model.running for model in (await stub.ListModels(ListModelsRequest(), timeout=30)).models
-                ):
-                    await asyncio.sleep(0.01)
+                running = 0
+                while not running:
+                    listed = await stub.ListModels(ListModelsRequest(), timeout=30)
+                    running = sum(model.running for model in listed.models)
             process.kill()
             check(await hearing, "SHIELD_UNREACHABLE", fails_open=fails_open)
     finally:

@@ -8,7 +8,7 @@ from typing import Final, cast
 import numpy as np
 import numpy.typing as npt
 
-from .features import features
+from .features import Buckets, features
 
 WEIGHTS: Final = Path(__file__).with_name("weights.npz")
 
@@ -28,7 +28,10 @@ class InjectionModel:
 
     def score(self, text: str) -> float:
         """How sure it is, 0 to 1, that the text wants to talk a model out of its instructions."""
-        buckets = features(text)
+        return self.score_of(features(text))
+
+    def score_of(self, buckets: Buckets) -> float:
+        """The score of a text that fills these buckets."""
         if not len(buckets):
             return 0.0
         total = int(self._weights[buckets].sum())
