@@ -85,7 +85,7 @@ class Played:
         pass
 
 
-@settings(max_examples=50)
+@settings(max_examples=40, deadline=None)
 @given(
     messages=st.lists(
         st.one_of(

@@ -14,7 +14,6 @@ from services.inference.backend import (
     Usage,
 )
 from services.inference.openai.events import LONGEST_EVENT
-from shieldmesh import http
 from shieldmesh.errors import (
     FailedPreconditionError,
     InternalError,
@@ -284,7 +283,7 @@ async def test_wrong_requests_do_not_open_the_breaker() -> None:
     assert reasons == {"UPSTREAM_REFUSED"}
 
 
-@pytest.mark.parametrize("play", [silent, stalled(), stalled(said("one")), refused(429, retry_after="20")])
+@pytest.mark.parametrize("play", [silent, stalled(), stalled(said("one"))])
 async def test_cancelling_closes_the_connection(play: Play) -> None:
     """Wherever the server is in its work, it sees that nobody wants the rest."""
     async with upstream(play) as server:
@@ -293,8 +292,25 @@ async def test_cancelling_closes_the_connection(play: Play) -> None:
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
-        await http.close()
         await eventually(lambda: server.open == 0)
+
+
+async def test_a_reader_that_leaves_closes_the_connection() -> None:
+    """Also between two reads, when nothing is being waited for."""
+    async with upstream(stalled(said("one"))) as server:
+        async with aclosing(asking(server).batches()) as batches:
+            assert await anext(batches)
+        await eventually(lambda: server.open == 0)
+
+
+async def test_cancelling_ends_the_pause_before_another_attempt() -> None:
+    """Nothing is sent any more."""
+    async with upstream(refused(429, retry_after="20")) as server:
+        task = asyncio.create_task(play_all(asking(server)))
+        await eventually(lambda: len(server.heard) == 1)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
 
 
 @pytest.mark.parametrize("play", [silent, stalled(), stalled(said("one")), refused(429, retry_after="20")])
