@@ -20,7 +20,7 @@ MARK: Final = "xanadu"
 JSON: Final = {"content-type": "application/json"}
 PII: Final = {**JSON, "detector-id": "pii"}
 REFUSED: Final[tuple[tuple[dict[str, str], object, int, str], ...]] = (
-    (JSON, {"contents": []}, 422, "detector-id: the header is missing, expected one of deny_list, "),
+    (JSON, {"contents": []}, 422, "detector-id: the header is missing, expected one of "),
     ({**JSON, "detector-id": MARK}, {"contents": [MARK]}, 404, "detector-id: there is no such detector, expected "),
     ({**PII, "content-type": "text/plain"}, {"contents": []}, 422, "content-type: expected application/json"),
     (PII, f"{MARK}", 422, "the body is not JSON in UTF-8: "),
