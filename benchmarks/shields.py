@@ -37,17 +37,18 @@ class Cost(NamedTuple):
 
 def main() -> None:
     """Prints the table."""
-    deltas = list(_deltas())
+    pieces = list(deltas())
     shields = {name: [_shield(name)] for name in sorted(SHIELD_TYPES) if SHIELD_TYPES[name].kind == "match"}
     shields["deny_list, 5,000 terms"] = [_shield("deny_list", terms=_words(5_000))]
     shields["all types together"] = [_shield(name) for name in sorted(SHIELD_TYPES) if name in shields]
     table = Table("shield", "µs a delta", "held, mean", "held, most")
-    for cost in [*(_measure(name, each, deltas) for name, each in shields.items()), _buffer(len(deltas))]:
+    for cost in [*(_measure(name, each, pieces) for name, each in shields.items()), _buffer(len(pieces))]:
         table.add_row(cost.name, f"{cost.seconds * 1e6:.2f}", f"{cost.held_mean:.2f}", str(cost.held_most))
     Console().print(table)
 
 
-def _deltas() -> Iterator[str]:
+def deltas() -> Iterator[str]:
+    """The text in pieces."""
     text = "".join(topics.values())[:CHARACTERS]
     return (text[start : start + DELTA] for start in range(0, len(text), DELTA))
 

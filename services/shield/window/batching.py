@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 import structlog
@@ -73,6 +74,8 @@ class _Queue(Generic[S]):
         self._max_batch = max_batch
         self._items: deque[_Item[S]] = deque()
         self._worker: asyncio.Task[None] | None = None
+        # Its own: a model that hangs takes no thread from others.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"model-{name}")
 
     @property
     def length(self) -> int:
@@ -90,6 +93,7 @@ class _Queue(Generic[S]):
 
     async def close(self) -> None:
         """Gives up what waits."""
+        self._thread.shutdown(wait=False)
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.wait([self._worker])
@@ -115,7 +119,8 @@ class _Queue(Generic[S]):
 
     async def _look(self, batch: Sequence[_Item[S]]) -> None:
         try:
-            said = await context.run_in_thread(self._model, [item.text for item in batch])
+            texts = [item.text for item in batch]
+            said = await asyncio.get_running_loop().run_in_executor(self._thread, self._model, texts)
             answers = list(zip(batch, said, strict=True))
         except Exception as error:  # noqa: BLE001  # whatever goes wrong in a model, the policies decide
             # Its type alone: its message could hold a text.
