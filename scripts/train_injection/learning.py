@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import SGDClassifier
 
-from services.shield.window.injection.features import BUCKETS, features
+from services.shield.window.injection.features import BUCKETS, Buckets, features
 from services.shield.window.injection.weights import InjectionModel
 from services.shield.window.windows import Windows
 from shieldmesh.profile.options import InjectionOptions
@@ -45,6 +46,12 @@ class Learned(NamedTuple):
         return InjectionModel(self.weights, self.scale, self.bias)
 
 
+@cache
+def _buckets(window: str) -> Buckets:
+    """The features of a window, which many models are asked about."""
+    return features(window)
+
+
 def windows(text: str) -> list[str]:
     """The windows that the shield cuts a text into."""
     parts = Windows(InjectionOptions().window).feed(text, end=True)
@@ -53,7 +60,7 @@ def windows(text: str) -> list[str]:
 
 def highest(model: InjectionModel, text: str) -> float:
     """The score of a text: that of the window that looks worst."""
-    return max(map(model.score, windows(text)), default=0.0)
+    return max((model.score_of(_buckets(part)) for part in windows(text)), default=0.0)
 
 
 def learn(attacks: Families, harmless: Families, *, seed: int) -> Learned:
@@ -61,11 +68,10 @@ def learn(attacks: Families, harmless: Families, *, seed: int) -> Learned:
     chance = random.Random(seed)  # noqa: S311  # repeatable on purpose
     bad = _examples(_in_documents(attacks, harmless, chance), PER_ATTACK, chance)
     good = _examples(harmless, PER_HARMLESS, chance)
-    features_of = {each.window: features(each.window) for each in (*bad, *good)}
-    learned = _fit(bad, good, features_of, seed)
+    learned = _fit(bad, good, seed)
     for _ in range(ROUNDS - 1):
         # Not every window of a long attack is one: those that look least like it are left out.
-        learned = _fit(_telling(bad, learned.model), good, features_of, seed)
+        learned = _fit(_telling(bad, learned.model), good, seed)
     return learned
 
 
@@ -99,16 +105,16 @@ def _examples(families: Families, most: int, chance: random.Random) -> list[Exam
 
 
 def _telling(bad: Sequence[Example], model: InjectionModel) -> list[Example]:
-    scores = [model.score(each.window) for each in bad]
+    scores = [model.score_of(_buckets(each.window)) for each in bad]
     best: dict[int, float] = {}
     for each, score in zip(bad, scores, strict=True):
         best[each.text] = max(best.get(each.text, 0.0), score)
     return [each for each, score in zip(bad, scores, strict=True) if score >= min(0.5, best[each.text])]
 
 
-def _fit(bad: Sequence[Example], good: Sequence[Example], features_of: Mapping[str, np.ndarray], seed: int) -> Learned:
+def _fit(bad: Sequence[Example], good: Sequence[Example], seed: int) -> Learned:
     examples = [*bad, *good]
-    rows = [features_of[each.window] for each in examples]
+    rows = [_buckets(each.window) for each in examples]
     lengths = np.array([len(row) for row in rows])
     values = np.repeat(1.0 / np.sqrt(np.maximum(lengths, 1)), lengths)
     matrix = csr_matrix(
@@ -119,7 +125,7 @@ def _fit(bad: Sequence[Example], good: Sequence[Example], features_of: Mapping[s
     weights = np.array([each.weight for each in examples])
     for label, share in ((0, CAUTION), (1, 1.0)):
         weights[labels == label] *= share * len(examples) / (1 + CAUTION) / weights[labels == label].sum()
-    model = SGDClassifier(loss="log_loss", alpha=2e-6, max_iter=30, tol=1e-4, average=True, random_state=seed)
+    model = SGDClassifier(loss="log_loss", alpha=2e-6, max_iter=15, tol=1e-4, average=True, random_state=seed)
     model.fit(matrix, labels, sample_weight=weights)
     return _whole_numbers(model.coef_[0], float(model.intercept_[0]))
 

@@ -1,4 +1,4 @@
-"""How good the model is on what it has not seen: each family of attacks is held out once, with its kin."""
+"""How good the model is on what it has not seen: each family is held out once, with its kin."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -13,6 +13,8 @@ KIN: Final = (
     {"injection in documents", "made: deeds in documents"},
 )
 """Families that share texts or forms: when one of such a group is held out, the others are, too."""
+FOLDS: Final = 6
+"""Models that are trained; each family is held out of one, with a few others."""
 THRESHOLDS: Final = (0.5, 0.7, 0.9)
 
 
@@ -26,23 +28,19 @@ class Held(NamedTuple):
 
 def held_out(attacks: Families, harmless: Families, *, seed: int) -> tuple[list[Held], list[Held]]:
     """The families of attacks, and those of harmless texts, each scored by a model that never saw it."""
-    found: list[Held] = []
-    false: list[Held] = []
-    names, others = list(attacks), list(harmless)
-    for turn in range(max(len(names), len(others))):
-        bad = names[turn] if turn < len(names) else None
-        good = others[turn] if turn < len(others) else None
-        out = {bad, *(name for kin in KIN if bad in kin for name in kin)}
+    found: dict[str, Held] = {}
+    false: dict[str, Held] = {}
+    for fold in range(FOLDS):
+        bad, good = list(attacks)[fold::FOLDS], list(harmless)[fold::FOLDS]
+        out = {*bad, *(name for kin in KIN if kin & set(bad) for name in kin)}
         model = learn(
             {name: texts for name, texts in attacks.items() if name not in out},
-            {name: texts for name, texts in harmless.items() if name != good},
+            {name: texts for name, texts in harmless.items() if name not in good},
             seed=seed,
         ).model
-        if bad is not None:
-            found.append(_held(bad, [highest(model, text) for text in attacks[bad]]))
-        if good is not None:
-            false.append(_held(good, [highest(model, text) for text in harmless[good]]))
-    return found, false
+        found |= {name: _held(name, [highest(model, text) for text in attacks[name]]) for name in bad}
+        false |= {name: _held(name, [highest(model, text) for text in harmless[name]]) for name in good}
+    return [found[name] for name in attacks], [false[name] for name in harmless]
 
 
 def _held(name: str, scores: Sequence[float]) -> Held:
