@@ -49,7 +49,7 @@ def plan_mesh(
     # Whoever can call the gateway could look at everybody's turns: others than this machine's users must not.
     diagnostics = {"DIAGNOSTICS": "true"} if is_private(listen) else {}
     return (
-        _service("shield", "services.shield", shield, log),
+        _service("shield", "services.shield", shield, log | {"INFERENCE": inference}),
         _service("inference", "services.inference", inference, log | ({"MODELS": str(models)} if models else {})),
         _service(
             "orchestrator",
