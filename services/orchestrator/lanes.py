@@ -1,16 +1,22 @@
 """The texts of one turn: which delta belongs to which lane, and back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from shieldmesh.errors import InternalError
-from shieldmesh.v1 import generation_pb2, shield_pb2
+from shieldmesh.v1 import generation_pb2, policy_pb2, shield_pb2
 
 from .holds import Holds
 from .release import Edit, Lane, Release
 
 Part = Literal["text", "reasoning", "tool_call"]
+
+_PARTS: Final["Mapping[Part, policy_pb2.TextPart.ValueType]"] = {
+    "text": policy_pb2.TEXT_PART_CONTENT,
+    "reasoning": policy_pb2.TEXT_PART_REASONING,
+    "tool_call": policy_pb2.TEXT_PART_TOOL_ARGUMENTS,
+}
 
 
 @dataclass(slots=True)
@@ -44,7 +50,9 @@ class Lanes:
         number = self._number(delta, part)
         text = delta.tool_call.arguments if part == "tool_call" else delta.reasoning or delta.text
         offset = self._tracks[number].lane.add(text, delta.token_count, now)
-        return shield_pb2.InspectText(lane=number, offset=offset, text=text)
+        if offset:
+            return shield_pb2.InspectText(lane=number, offset=offset, text=text)
+        return shield_pb2.InspectText(lane=number, text=text, part=_PARTS[part])
 
     def endings(self) -> Iterator[shield_pb2.InspectText]:
         """What tells the shields that each lane is complete; of a model that wrote nothing they see an empty text."""

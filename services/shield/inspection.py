@@ -9,6 +9,8 @@ from typing import Final
 
 import structlog
 
+from shieldmesh.v1 import policy_pb2
+
 from .follower import Follower
 from .ledger import Ledger, Release
 from .placeholders import Placeholders
@@ -39,10 +41,11 @@ class Inspection:
         shields: Sequence[Shield],
         spans: ShieldSpans,
         *,
+        part: policy_pb2.TextPart.ValueType = policy_pb2.TEXT_PART_CONTENT,
         pseudonym_key: bytes = b"",
         news: Callable[[], None] = _nothing,
     ) -> None:
-        """`news` is called when there is something new for `release` to tell."""
+        """`part` is what the text is. `news` is called when there is something new for `release` to tell."""
         self.seen = 0
         self.ended = False
         self.changed = False
@@ -54,7 +57,9 @@ class Inspection:
         self._lanes: dict[int, QuickLane] = {}
         self._followers: dict[int, Follower] = {}
         for number, shield in enumerate(shields):
-            if isinstance(shield, SlowShield):
+            if part not in shield.rules.parts:
+                self._ledger.excuse(number)
+            elif isinstance(shield, SlowShield):
                 self._followers[number] = self._follower(number, shield)
             else:
                 self._lanes[number] = shield.lane()

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final
 
 from shieldmesh.errors import InvalidArgumentError
-from shieldmesh.v1 import shield_pb2
+from shieldmesh.v1 import policy_pb2, shield_pb2
 
 from .budget import LatencyBudget
 from .inspection import Inspection
@@ -113,7 +113,11 @@ class Lanes:
                 message = f"text.lane: lanes are numbered 0 to {MAX_LANES - 1}, not {text.lane}"
                 raise InvalidArgumentError(message, field="text.lane")
             lane = self._lanes[text.lane] = Inspection(
-                self._shields, self._spans, pseudonym_key=self._pseudonym_key, news=self._news.set
+                self._shields,
+                self._spans,
+                part=text.part or policy_pb2.TEXT_PART_CONTENT,
+                pseudonym_key=self._pseudonym_key,
+                news=self._news.set,
             )
             if self._budget is not None:
                 self._budget.admit(lane)

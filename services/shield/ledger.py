@@ -112,6 +112,10 @@ class Ledger:
         self._final = False
         self._blocked = False
 
+    def excuse(self, shield: int) -> None:
+        """Takes down that a shield does not look at this text."""
+        self._forget(shield)
+
     def report(self, shield: int, progress: Progress) -> None:
         """Takes down what a shield knows now."""
         if shield in self._whole:

@@ -8,6 +8,7 @@ from typing import Final
 from shieldmesh import errors
 from shieldmesh.profile.options import SHIELD_TYPES
 from shieldmesh.profile.policy import MAX_TIMEOUT
+from shieldmesh.profile.wire import PARTS
 from shieldmesh.v1 import policy_pb2
 
 from .shield import Rules, Threshold
@@ -50,6 +51,7 @@ def rules(spec: policy_pb2.ShieldSpec, place: str, *, default_timeout: float) ->
         timeout=_timeout(spec, place, default_timeout),
         kind=SHIELD_TYPES[spec.type].kind,
         thresholds=_thresholds(spec, place),
+        parts=_parts(spec, place),
         placeholder=_placeholder(spec, place),
     )
 
@@ -78,6 +80,14 @@ def _thresholds(spec: policy_pb2.ShieldSpec, place: str) -> dict[str, Sequence[T
             raise wrong(f"{field}.score", "another threshold of this kind has this score")
         steps.append(Threshold(each.score, each.action))
     return {kind: sorted(steps, reverse=True) for kind, steps in by_kind.items()}
+
+
+def _parts(spec: policy_pb2.ShieldSpec, place: str) -> frozenset[policy_pb2.TextPart.ValueType]:
+    if not spec.parts:
+        return frozenset(PARTS[part] for part in SHIELD_TYPES[spec.type].parts)
+    if unknown := set(spec.parts) - set(PARTS.values()):
+        raise wrong(f"{place}.parts", f"expected content, reasoning or tool arguments, not {min(unknown)}")
+    return frozenset(spec.parts)
 
 
 def _placeholder(spec: policy_pb2.ShieldSpec, place: str) -> str:

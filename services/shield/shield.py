@@ -60,6 +60,8 @@ class Rules:
     """How much text it needs to see."""
     thresholds: Mapping[str, Sequence[Threshold]] = field(default_factory=dict[str, Sequence[Threshold]])
     """Actions by score, of each kind or (under "") of every kind without its own; the highest score first."""
+    parts: frozenset[policy_pb2.TextPart.ValueType] = frozenset(policy_pb2.TextPart.values())
+    """The texts that it looks at; others pass it."""
     placeholder: str = "[{kind}]"
     """What takes the place of a finding: `{kind}` and `{pseudonym}` are filled in."""
 

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from .options import SHIELD_TYPES, Kind, ShieldOptions
+from .options import SHIELD_TYPES, Kind, ShieldOptions, TextPart
 
 Action = Literal["allow", "flag", "redact", "block"]
 OnError = Literal["closed", "open"]
@@ -100,6 +100,8 @@ class ShieldEntry(Part, Generic[TypeT, KindT, OptionsT]):
     action: Reaction
     actions: dict[KindT, Reaction] = {}
     """What else is done about findings of these kinds."""
+    parts: tuple[TextPart, ...] = ()
+    """What it looks at in the output; none means what its type looks at by default."""
     placeholder: Placeholder | None = None
     """What takes the place of what it redacts; None leaves it to the shield service, which says `[{kind}]`."""
     on_error: OnError = "closed"

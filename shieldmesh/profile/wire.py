@@ -11,6 +11,7 @@ from shieldmesh import errors
 from shieldmesh.v1 import generation_pb2, policy_pb2, shield_pb2
 
 from .entry import Action, OnError, Scale, strictest
+from .options import TextPart
 from .policy import AnyShield, LatencyBudget, OverBudget, Policy, SamplingPolicy
 
 ACTIONS: Final["dict[Action, policy_pb2.Action.ValueType]"] = {
@@ -22,6 +23,11 @@ ACTIONS: Final["dict[Action, policy_pb2.Action.ValueType]"] = {
 ON_ERROR: Final["dict[OnError, policy_pb2.OnError.ValueType]"] = {
     "closed": policy_pb2.ON_ERROR_CLOSED,
     "open": policy_pb2.ON_ERROR_OPEN,
+}
+PARTS: Final["dict[TextPart, policy_pb2.TextPart.ValueType]"] = {
+    "content": policy_pb2.TEXT_PART_CONTENT,
+    "reasoning": policy_pb2.TEXT_PART_REASONING,
+    "tool_arguments": policy_pb2.TEXT_PART_TOOL_ARGUMENTS,
 }
 OVER_BUDGET: Final["dict[OverBudget, shield_pb2.OverBudget.ValueType]"] = {
     "hold": shield_pb2.OVER_BUDGET_HOLD,
@@ -65,6 +71,7 @@ def shield_spec(entry: AnyShield) -> policy_pb2.ShieldSpec:
         options=struct(entry.options.model_dump(mode="json")),
         thresholds=_thresholds(entry),
         placeholder=entry.placeholder,
+        parts=[PARTS[part] for part in entry.parts],
     )
 
 

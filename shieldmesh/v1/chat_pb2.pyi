@@ -247,11 +247,13 @@ class Receipt(google.protobuf.message.Message):
 
     @property
     def input_shields(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The shields that covered the input, by name."""
+        """The shields that saw all of the input and did what the policy says, by name."""
 
     @property
     def output_shields(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The shields that covered the output, by name."""
+        """The shields that saw all of the output that left and did what the policy says, by name. In the mode observe text
+        leaves before they have; after a block then, or where text stopped waiting for one, those are not named.
+        """
 
     @property
     def holds(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Hold]:

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ashieldmesh/v1/policy.proto\x12\rshieldmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"O\n\tThreshold\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12%\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x15.shieldmesh.v1.Action\"\xb8\x03\n\nShieldSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12%\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x15.shieldmesh.v1.Action\x12\x43\n\x0e\x61\x63tion_by_kind\x18\x04 \x03(\x0b\x32+.shieldmesh.v1.ShieldSpec.ActionByKindEntry\x12(\n\x08on_error\x18\x05 \x01(\x0e\x32\x16.shieldmesh.v1.OnError\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x07options\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12,\n\nthresholds\x18\x08 \x03(\x0b\x32\x18.shieldmesh.v1.Threshold\x12\x18\n\x0bplaceholder\x18\t \x01(\tH\x00\x88\x01\x01\x1aJ\n\x11\x41\x63tionByKindEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0e\x32\x15.shieldmesh.v1.Action:\x02\x38\x01\x42\x0e\n\x0c_placeholder\"B\n\x07\x46inding\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\x12\r\n\x05score\x18\x04 \x01(\x01\"\xba\x01\n\x07Verdict\x12\x0e\n\x06shield\x18\x01 \x01(\t\x12+\n\tdirection\x18\x02 \x01(\x0e\x32\x18.shieldmesh.v1.Direction\x12%\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x15.shieldmesh.v1.Action\x12(\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x16.shieldmesh.v1.Finding\x12\x12\n\ntext_index\x18\x05 \x01(\r\x12\r\n\x05\x65rror\x18\x06 \x01(\t*Q\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IRECTION_INPUT\x10\x01\x12\x14\n\x10\x44IRECTION_OUTPUT\x10\x02*h\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43TION_ALLOW\x10\x01\x12\x0f\n\x0b\x41\x43TION_FLAG\x10\x02\x12\x11\n\rACTION_REDACT\x10\x03\x12\x10\n\x0c\x41\x43TION_BLOCK\x10\x04*K\n\x07OnError\x12\x18\n\x14ON_ERROR_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_ERROR_CLOSED\x10\x01\x12\x11\n\rON_ERROR_OPEN\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ashieldmesh/v1/policy.proto\x12\rshieldmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"O\n\tThreshold\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12%\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x15.shieldmesh.v1.Action\"\xe0\x03\n\nShieldSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12%\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x15.shieldmesh.v1.Action\x12\x43\n\x0e\x61\x63tion_by_kind\x18\x04 \x03(\x0b\x32+.shieldmesh.v1.ShieldSpec.ActionByKindEntry\x12(\n\x08on_error\x18\x05 \x01(\x0e\x32\x16.shieldmesh.v1.OnError\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x07options\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12,\n\nthresholds\x18\x08 \x03(\x0b\x32\x18.shieldmesh.v1.Threshold\x12\x18\n\x0bplaceholder\x18\t \x01(\tH\x00\x88\x01\x01\x12&\n\x05parts\x18\n \x03(\x0e\x32\x17.shieldmesh.v1.TextPart\x1aJ\n\x11\x41\x63tionByKindEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0e\x32\x15.shieldmesh.v1.Action:\x02\x38\x01\x42\x0e\n\x0c_placeholder\"B\n\x07\x46inding\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\x12\r\n\x05score\x18\x04 \x01(\x01\"\xba\x01\n\x07Verdict\x12\x0e\n\x06shield\x18\x01 \x01(\t\x12+\n\tdirection\x18\x02 \x01(\x0e\x32\x18.shieldmesh.v1.Direction\x12%\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x15.shieldmesh.v1.Action\x12(\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x16.shieldmesh.v1.Finding\x12\x12\n\ntext_index\x18\x05 \x01(\r\x12\r\n\x05\x65rror\x18\x06 \x01(\t*s\n\x08TextPart\x12\x19\n\x15TEXT_PART_UNSPECIFIED\x10\x00\x12\x15\n\x11TEXT_PART_CONTENT\x10\x01\x12\x17\n\x13TEXT_PART_REASONING\x10\x02\x12\x1c\n\x18TEXT_PART_TOOL_ARGUMENTS\x10\x03*Q\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IRECTION_INPUT\x10\x01\x12\x14\n\x10\x44IRECTION_OUTPUT\x10\x02*h\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43TION_ALLOW\x10\x01\x12\x0f\n\x0b\x41\x43TION_FLAG\x10\x02\x12\x11\n\rACTION_REDACT\x10\x03\x12\x10\n\x0c\x41\x43TION_BLOCK\x10\x04*K\n\x07OnError\x12\x18\n\x14ON_ERROR_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_ERROR_CLOSED\x10\x01\x12\x11\n\rON_ERROR_OPEN\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +35,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SHIELDSPEC_ACTIONBYKINDENTRY']._loaded_options = None
   _globals['_SHIELDSPEC_ACTIONBYKINDENTRY']._serialized_options = b'8\001'
-  _globals['_DIRECTION']._serialized_start=888
-  _globals['_DIRECTION']._serialized_end=969
-  _globals['_ACTION']._serialized_start=971
-  _globals['_ACTION']._serialized_end=1075
-  _globals['_ONERROR']._serialized_start=1077
-  _globals['_ONERROR']._serialized_end=1152
+  _globals['_TEXTPART']._serialized_start=928
+  _globals['_TEXTPART']._serialized_end=1043
+  _globals['_DIRECTION']._serialized_start=1045
+  _globals['_DIRECTION']._serialized_end=1126
+  _globals['_ACTION']._serialized_start=1128
+  _globals['_ACTION']._serialized_end=1232
+  _globals['_ONERROR']._serialized_start=1234
+  _globals['_ONERROR']._serialized_end=1309
   _globals['_THRESHOLD']._serialized_start=107
   _globals['_THRESHOLD']._serialized_end=186
   _globals['_SHIELDSPEC']._serialized_start=189
-  _globals['_SHIELDSPEC']._serialized_end=629
-  _globals['_SHIELDSPEC_ACTIONBYKINDENTRY']._serialized_start=539
-  _globals['_SHIELDSPEC_ACTIONBYKINDENTRY']._serialized_end=613
-  _globals['_FINDING']._serialized_start=631
-  _globals['_FINDING']._serialized_end=697
-  _globals['_VERDICT']._serialized_start=700
-  _globals['_VERDICT']._serialized_end=886
+  _globals['_SHIELDSPEC']._serialized_end=669
+  _globals['_SHIELDSPEC_ACTIONBYKINDENTRY']._serialized_start=579
+  _globals['_SHIELDSPEC_ACTIONBYKINDENTRY']._serialized_end=653
+  _globals['_FINDING']._serialized_start=671
+  _globals['_FINDING']._serialized_end=737
+  _globals['_VERDICT']._serialized_start=740
+  _globals['_VERDICT']._serialized_end=926
 # @@protoc_insertion_point(module_scope)

@@ -21,6 +21,34 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _TextPart:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TextPartEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TextPart.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TEXT_PART_UNSPECIFIED: _TextPart.ValueType  # 0
+    """Means TEXT_PART_CONTENT."""
+    TEXT_PART_CONTENT: _TextPart.ValueType  # 1
+    """What is said: a message, or the content of a choice."""
+    TEXT_PART_REASONING: _TextPart.ValueType  # 2
+    """What the model thinks aloud."""
+    TEXT_PART_TOOL_ARGUMENTS: _TextPart.ValueType  # 3
+    """The arguments of a tool call, JSON as the model writes it."""
+
+class TextPart(_TextPart, metaclass=_TextPartEnumTypeWrapper):
+    """Names what a text of a turn is."""
+
+TEXT_PART_UNSPECIFIED: TextPart.ValueType  # 0
+"""Means TEXT_PART_CONTENT."""
+TEXT_PART_CONTENT: TextPart.ValueType  # 1
+"""What is said: a message, or the content of a choice."""
+TEXT_PART_REASONING: TextPart.ValueType  # 2
+"""What the model thinks aloud."""
+TEXT_PART_TOOL_ARGUMENTS: TextPart.ValueType  # 3
+"""The arguments of a tool call, JSON as the model writes it."""
+Global___TextPart: typing_extensions.TypeAlias = TextPart
+
 class _Direction:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -162,6 +190,7 @@ class ShieldSpec(google.protobuf.message.Message):
     OPTIONS_FIELD_NUMBER: builtins.int
     THRESHOLDS_FIELD_NUMBER: builtins.int
     PLACEHOLDER_FIELD_NUMBER: builtins.int
+    PARTS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The name under which its verdicts appear: 1 to 64 of [a-z0-9_-], unique within the set."""
     type: builtins.str
@@ -191,6 +220,12 @@ class ShieldSpec(google.protobuf.message.Message):
     def thresholds(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Threshold]:
         """Actions by score; they come before action_by_kind and action."""
 
+    @property
+    def parts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___TextPart.ValueType]:
+        """The parts that it looks at in the output; other texts pass it. None means those that its type looks at by default,
+        which are all, or content alone where a type judges the form of a text (json_schema, language).
+        """
+
     def __init__(
         self,
         *,
@@ -203,9 +238,10 @@ class ShieldSpec(google.protobuf.message.Message):
         options: google.protobuf.struct_pb2.Struct | None = ...,
         thresholds: collections.abc.Iterable[Global___Threshold] | None = ...,
         placeholder: builtins.str | None = ...,
+        parts: collections.abc.Iterable[Global___TextPart.ValueType] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_placeholder", b"_placeholder", "options", b"options", "placeholder", b"placeholder", "timeout", b"timeout"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_placeholder", b"_placeholder", "action", b"action", "action_by_kind", b"action_by_kind", "name", b"name", "on_error", b"on_error", "options", b"options", "placeholder", b"placeholder", "thresholds", b"thresholds", "timeout", b"timeout", "type", b"type"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_placeholder", b"_placeholder", "action", b"action", "action_by_kind", b"action_by_kind", "name", b"name", "on_error", b"on_error", "options", b"options", "parts", b"parts", "placeholder", b"placeholder", "thresholds", b"thresholds", "timeout", b"timeout", "type", b"type"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_placeholder", b"_placeholder"]) -> typing.Literal["placeholder"] | None: ...
 
 Global___ShieldSpec: typing_extensions.TypeAlias = ShieldSpec

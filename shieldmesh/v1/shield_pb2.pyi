@@ -217,6 +217,7 @@ class InspectText(google.protobuf.message.Message):
     OFFSET_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
     END_FIELD_NUMBER: builtins.int
+    PART_FIELD_NUMBER: builtins.int
     lane: builtins.int
     """The lane, numbered by the caller from 0. At most 64 lanes in a stream."""
     offset: builtins.int
@@ -225,6 +226,8 @@ class InspectText(google.protobuf.message.Message):
     """The text. MAY be empty when end is set."""
     end: builtins.bool
     """The lane ends after this text: what was held for a possible match is decided."""
+    part: shieldmesh.v1.policy_pb2.TextPart.ValueType
+    """What the lane is. Counts in its first text."""
     def __init__(
         self,
         *,
@@ -232,8 +235,9 @@ class InspectText(google.protobuf.message.Message):
         offset: builtins.int = ...,
         text: builtins.str = ...,
         end: builtins.bool = ...,
+        part: shieldmesh.v1.policy_pb2.TextPart.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["end", b"end", "lane", b"lane", "offset", b"offset", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["end", b"end", "lane", b"lane", "offset", b"offset", "part", b"part", "text", b"text"]) -> None: ...
 
 Global___InspectText: typing_extensions.TypeAlias = InspectText
 

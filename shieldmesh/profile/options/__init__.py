@@ -7,7 +7,7 @@ new type has its options and its `ShieldType` in a file here, is added to `SHIEL
 
 from typing import Final
 
-from .base import Kind, ShieldOptions, ShieldType
+from .base import TEXT_PARTS, Kind, ShieldOptions, ShieldType, TextPart
 from .patterns import (
     INVISIBLE_KINDS,
     MAX_HOSTS,
@@ -55,6 +55,7 @@ __all__ = [
     "PII_KINDS",
     "SECRET_KINDS",
     "SHIELD_TYPES",
+    "TEXT_PARTS",
     "ClassifierOptions",
     "Country",
     "DenyListOptions",
@@ -76,6 +77,7 @@ __all__ = [
     "SecretsOptions",
     "ShieldOptions",
     "ShieldType",
+    "TextPart",
     "UrlOptions",
     "Window",
     "remote_url",

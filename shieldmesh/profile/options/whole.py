@@ -109,6 +109,7 @@ WHOLE_TYPES: Final = (
         "Finds texts that are not JSON of a schema.",
         JSON_SCHEMA_KINDS,
         JsonSchemaOptions,
+        parts=("content",),
     ),
     ShieldType(
         "language",
@@ -116,6 +117,7 @@ WHOLE_TYPES: Final = (
         "Finds texts in other languages than those that are allowed.",
         ("other_language",),
         LanguageOptions,
+        parts=("content",),
     ),
 )
 """The types that look at whole texts; the options of each stand above."""

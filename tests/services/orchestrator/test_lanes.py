@@ -4,7 +4,7 @@ import pytest
 
 from services.orchestrator.lanes import Lanes
 from shieldmesh.errors import InternalError
-from shieldmesh.v1 import generation_pb2, shield_pb2
+from shieldmesh.v1 import generation_pb2, policy_pb2, shield_pb2
 
 Delta = generation_pb2.Delta
 
@@ -91,3 +91,20 @@ def test_a_lane_that_does_not_exist() -> None:
     with pytest.raises(InternalError) as failure:
         Lanes().clear(shield_pb2.Clearance(lane=0, watermark=0), 0.0)
     assert failure.value.reason == "SHIELD_BROKEN"
+
+
+def test_shields_are_told_what_a_lane_is() -> None:
+    """The first text of a lane says whether it is content, reasoning or the arguments of a tool call."""
+    lanes = Lanes()
+    deltas = [
+        generation_pb2.Delta(reasoning="Hm"),
+        generation_pb2.Delta(text="Yes"),
+        generation_pb2.Delta(tool_call=generation_pb2.ToolCallDelta(index=0, arguments="{")),
+        generation_pb2.Delta(text="!"),
+    ]
+    assert [lanes.add(delta, 0.0).part for delta in deltas] == [
+        policy_pb2.TEXT_PART_REASONING,
+        policy_pb2.TEXT_PART_CONTENT,
+        policy_pb2.TEXT_PART_TOOL_ARGUMENTS,
+        policy_pb2.TEXT_PART_UNSPECIFIED,
+    ]

@@ -64,9 +64,18 @@ def opening(*specs: policy_pb2.ShieldSpec, **fields: Any) -> shield_pb2.InspectS
     return shield_pb2.InspectStreamRequest(open=shield_pb2.InspectOpen(shields=specs, **fields))
 
 
-def text(content: str, offset: int = 0, lane: int = 0, *, end: bool = False) -> shield_pb2.InspectStreamRequest:
+def text(
+    content: str,
+    offset: int = 0,
+    lane: int = 0,
+    *,
+    end: bool = False,
+    part: policy_pb2.TextPart.ValueType = policy_pb2.TEXT_PART_UNSPECIFIED,
+) -> shield_pb2.InspectStreamRequest:
     """A request that adds text."""
-    return shield_pb2.InspectStreamRequest(text=shield_pb2.InspectText(lane=lane, offset=offset, text=content, end=end))
+    return shield_pb2.InspectStreamRequest(
+        text=shield_pb2.InspectText(lane=lane, offset=offset, text=content, end=end, part=part)
+    )
 
 
 def spec(kind: str = "pii", **fields: Any) -> policy_pb2.ShieldSpec:

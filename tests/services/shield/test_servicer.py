@@ -99,6 +99,7 @@ async def test_no_shields_means_that_everything_passes(tmp_path: Path) -> None:
         ("open.shields[1].options.kinds[0]", spec("secrets", options={"kinds": ["email"]})),
         ("open.shields[1].options.kind", spec("secrets", options={"kind": ["jwt"]})),
         ("open.shields[1].options", spec("secrets", options={"kinds": [float("nan")]})),
+        ("open.shields[1].parts", policy_pb2.ShieldSpec.FromString(b"\x0a\x01a\x12\x03pii\x18\x04\x50\x63")),
         ("open.shields[1].options.region", spec("pii", name="b", options={"region": "us"})),
         ("open.shields[1].options.terms", spec("deny_list")),
         ("open.shields[1].options.terms", spec("deny_list", options={"terms": []})),
@@ -169,3 +170,20 @@ async def test_types_of_shields_are_listed(tmp_path: Path) -> None:
     assert kinds.items() >= {"deny_list": "match", "json_schema": "whole", "language": "whole", "pii": "match"}.items()
     assert all(each.description for each in response.types)
     assert next(each.finding_kinds for each in response.types if each.type == "url") == ["url"]
+
+
+async def test_a_shield_looks_at_the_parts_that_its_policy_names(tmp_path: Path) -> None:
+    """Text of other parts passes it at once, also where it would hold the whole; a type has parts of its own."""
+    reasoning = policy_pb2.TEXT_PART_REASONING
+    schema = spec("json_schema", action=BLOCK, options={"schema": "true"})
+    requests = [
+        opening(schema, spec("secrets"), spec(name="pii", parts=[reasoning])),
+        text(f"Let me see: {EMAIL} ", part=reasoning),
+        text(f"{EMAIL} ", lane=1),
+    ]
+    async with serving(tmp_path) as stub:
+        aloud, content = await converse(stub, requests)
+    assert [(aloud.watermark, len(aloud.edits)), (content.watermark, list(content.holding))] == [
+        (33, 1),
+        (0, ["json_schema"]),
+    ]
