@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +30,13 @@ def inference_service(models: str, directory: Path) -> Generator[str]:
     file, url = directory / "models.yaml", f"unix:{directory / 'other.sock'}"
     file.write_text(models)
     settings = {"SHIELDMESH_INFERENCE_LISTEN": url, "SHIELDMESH_INFERENCE_MODELS": str(file)}
-    with _process("services.inference", settings), grpc.insecure_channel(url) as channel:
-        grpc.channel_ready_future(channel).result(READY_SECONDS)
+    with _process("services.inference", settings) as process, grpc.insecure_channel(url) as channel:
+        ready = grpc.channel_ready_future(channel)
+        give_up = time.monotonic() + READY_SECONDS
+        while not ready.done():
+            assert process.poll() is None, "the service did not start; its log is above"
+            assert time.monotonic() < give_up, "the service is not ready"
+            time.sleep(0.01)
         yield url
 
 
@@ -43,7 +49,6 @@ def _process(module: str, environment: Mapping[str, str]) -> Generator[subproces
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         process_group=0,
     )
     with process:

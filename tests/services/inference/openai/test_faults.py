@@ -13,6 +13,9 @@ from services.inference.backend import (
     Step,
     Usage,
 )
+from services.inference.openai.answer import Answer
+from services.inference.openai.backend import OpenAIBackend
+from services.inference.openai.chunks import ChunkReader
 from services.inference.openai.events import LONGEST_EVENT
 from shieldmesh.errors import (
     FailedPreconditionError,
@@ -35,6 +38,7 @@ from .upstream import (
     broken,
     event,
     hung_up,
+    options,
     refused,
     said,
     silent,
@@ -89,6 +93,7 @@ async def test_what_fails_after_the_first_token_is_told_and_not_tried_again(
     "play",
     [
         hung_up,
+        options,
         broken(),
         answer(),
         refused(500),
@@ -296,11 +301,19 @@ async def test_cancelling_closes_the_connection(play: Play) -> None:
 
 
 async def test_a_reader_that_leaves_closes_the_connection() -> None:
-    """Also between two reads, when nothing is being waited for."""
+    """Also between two reads, and not only when the garbage collector comes round to it."""
+    kept: list[Answer] = []
+
+    class Keeping(OpenAIBackend):
+        def answer(self, reader: ChunkReader) -> Answer:
+            kept.append(super().answer(reader))
+            return kept[-1]
+
     async with upstream(stalled(said("one"))) as server:
-        async with aclosing(asking(server).batches()) as batches:
+        async with aclosing(Keeping("model", options(server)).generate(REQUEST).batches()) as batches:
             assert await anext(batches)
         await eventually(lambda: server.open == 0)
+    assert len(kept) == 1
 
 
 async def test_cancelling_ends_the_pause_before_another_attempt() -> None:
