@@ -15,7 +15,7 @@ import grpc
 
 from shieldmesh import errors
 from shieldmesh.errors import Hop, MeshError, UnavailableError
-from shieldmesh.interceptors.client import at_once
+from shieldmesh.interceptors.client import WRITE_FAILED, at_once
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -108,10 +108,6 @@ class _Ending:
     def of(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
         """What `error` should have been."""
         return self.error if self.error is not None and error.details() == WRITE_FAILED else error
-
-
-WRITE_FAILED: Final = "Internal error from Core"
-"""What grpc.aio says of a call after a failed write. The status that the server sent may come before or after it."""
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import grpc
 
 from shieldmesh import calls
 from shieldmesh.errors import USAGE_KEY, InternalError
-from shieldmesh.interceptors.client import at_once
+from shieldmesh.interceptors.client import WRITE_FAILED, at_once
 from shieldmesh.v1 import generation_pb2, inference_pb2
 
 from .waiting import until_done
@@ -68,7 +68,7 @@ class _Ending:
 
     def note(self, call: grpc.aio.Call) -> None:
         """Looks at the status of a call that is done."""
-        if at_once(call.details()) == calls.WRITE_FAILED:
+        if at_once(call.details()) == WRITE_FAILED:
             return
         for key, value in at_once(call.trailing_metadata()) or ():
             if key == USAGE_KEY and isinstance(value, bytes):

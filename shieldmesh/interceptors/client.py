@@ -4,6 +4,7 @@ It stands where `grpc.aio` client interceptors would: those put a queue before e
 writes, lose cancellations of unary calls, and never hear of an abandoned one (docs/adr/0002).
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar, cast
@@ -93,7 +94,18 @@ class ContextChannel(grpc.aio.Channel):
 _GIVEN_UP: Final = frozenset({"Locally cancelled by application!", "Cancelled upon garbage collection!"})
 
 
-def _tell(call: ClientCall, done: grpc.aio.Call) -> None:
+WRITE_FAILED: Final = "Internal error from Core"
+"""What grpc.aio says of a call after a failed write. The status that the server sent may come before or after it."""
+_LOOKS: Final = 20
+_A_MOMENT: Final = 0.005
+
+
+def _tell(call: ClientCall, done: grpc.aio.Call, looks: int = _LOOKS) -> None:
+    if looks and at_once(done.details()) == WRITE_FAILED:
+        # A service ended the call while it was written to, as one does that blocks. What it said comes in a moment, and
+        # nobody tells when: a call has one end only.
+        asyncio.get_running_loop().call_later(_A_MOMENT, _tell, call, done, looks - 1)
+        return
     code = at_once(done.code())
     call.given_up = code is grpc.StatusCode.CANCELLED and at_once(done.details()) in _GIVEN_UP
     _tell_all(call, code or grpc.StatusCode.UNKNOWN)

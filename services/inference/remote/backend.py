@@ -11,7 +11,7 @@ import grpc
 from services.inference.backend import Finish, GenerationRequest, Step, Usage
 from shieldmesh import calls, channels
 from shieldmesh.errors import USAGE_KEY, UnavailableError
-from shieldmesh.interceptors.client import at_once
+from shieldmesh.interceptors.client import WRITE_FAILED, at_once
 from shieldmesh.v1 import generation_pb2, inference_pb2, inference_pb2_grpc
 
 from .options import RemoteOptions
@@ -117,7 +117,7 @@ class _Ending:
 
     def note(self, call: grpc.aio.Call) -> None:
         """Looks at the status of a call that is done."""
-        if at_once(call.details()) == calls.WRITE_FAILED:
+        if at_once(call.details()) == WRITE_FAILED:
             return
         for key, value in at_once(call.trailing_metadata()) or ():
             if key == USAGE_KEY and isinstance(value, bytes):

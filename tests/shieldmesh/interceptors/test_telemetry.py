@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from shieldmesh import channels, telemetry
 from shieldmesh.interceptors import INNER
 from shieldmesh.interceptors.call import ServerIdentity
+from shieldmesh.interceptors.client import WRITE_FAILED, ContextCallable
 from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.telemetry import Name
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc, shield_pb2, shield_pb2_grpc
@@ -145,6 +146,31 @@ async def test_a_call_that_cannot_be_made_ends_its_span(tmp_path: Path) -> None:
     assert [status_of(span) for span in spans.ended] == ["UNKNOWN"]
 
 
+@pytest.mark.parametrize("said", [grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE])
+async def test_a_write_that_fails_is_not_how_a_call_ended(said: grpc.StatusCode) -> None:
+    """When a service ends a call that is written to, the span has the status that the service sent."""
+    call = EndedWhileWritten()
+    with recording() as spans:
+        ContextCallable(lambda *_, **__: call, "/service/Method", "unix:it")(timeout=TIMEOUT)
+        call.tell(call)
+        await asyncio.sleep(0)
+        assert spans.open
+        call.ending = said, ""
+        await ended(spans, 1)
+    (span,) = spans.ended
+    assert status_of(span) == said.name
+
+
+async def test_a_call_whose_status_never_comes_ends_its_span() -> None:
+    """After a failed write that nothing follows the span ends all the same, as a failure."""
+    call = EndedWhileWritten()
+    with recording() as spans:
+        ContextCallable(lambda *_, **__: call, "/service/Method", "unix:it")(timeout=TIMEOUT)
+        call.tell(call)
+        await ended(spans, 1)
+    assert [status_of(span) for span in spans.ended] == ["INTERNAL"]
+
+
 @pytest.mark.parametrize(
     ("target", "address", "port"),
     [
@@ -233,6 +259,23 @@ class Service(chat_pb2_grpc.ChatServiceServicer, shield_pb2_grpc.ShieldServiceSe
                 await self._work()
         finally:
             self.left.set()
+
+
+class EndedWhileWritten:
+    """A call of grpc.aio after a write that failed; the status of the server comes into it later, without a word."""
+
+    def __init__(self) -> None:
+        self.ending = (grpc.StatusCode.INTERNAL, WRITE_FAILED)
+        self.tell: Callable[[EndedWhileWritten], object] = lambda _: None
+
+    def add_done_callback(self, tell: "Callable[[EndedWhileWritten], object]") -> None:
+        self.tell = tell
+
+    async def code(self) -> grpc.StatusCode:
+        return self.ending[0]
+
+    async def details(self) -> str:
+        return self.ending[1]
 
 
 @contextmanager
