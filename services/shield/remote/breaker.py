@@ -43,7 +43,7 @@ class Breaker:
         """
         try:
             with self._breaker.attempt():
-                yield self._breaker.answered
+                yield self._breaker.succeeded
         except UnavailableError:
             raise ShieldError(UNAVAILABLE) from None
         except (TroubleError, TimeoutError):
