@@ -5,32 +5,24 @@ Behind them are llama.cpp in this process, its HTTP server in another, an infere
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import JsonValue, SecretStr
 
-from services.inference.admission import Admission
-from services.inference.backend import Backend
 from services.inference.llamacpp.backend import LlamaBackend
 from services.inference.llamacpp.options import LlamaOptions
-from services.inference.openai.backend import OpenAIBackend
-from services.inference.openai.options import OpenAIOptions
 from services.inference.registry import Registry, ServedModel
-from services.inference.remote.backend import RemoteBackend
-from services.inference.remote.options import RemoteOptions
-from services.inference.replay import ReplayBackend, ReplayOptions
-from shieldmesh import calls, http
+from shieldmesh import calls
 from shieldmesh.errors import InvalidArgumentError
 from shieldmesh.v1 import generation_pb2, inference_pb2, message_pb2
 
-from .llama_server import CONTEXT_WINDOW, KEY, SLOTS
+from .llama_server import CONTEXT_WINDOW, SLOTS
 from .processes import inference_service, llama_server
 from .serving import TIMEOUT, Stub, ask, generating, serving
+from .subjects import NAMES, Subject, by_grpc, by_http, embedded, replayed
 
 STOP = inference_pb2.GenerateRequest(stop=inference_pb2.GenerateStop())
 QUESTION = "What is the capital of France?"
@@ -42,33 +34,6 @@ models:
   max_running: {SLOTS}
   options: {{context_window: {CONTEXT_WINDOW}, threads: 1}}
 """
-
-NAMES = ("plain", "endless")
-
-Count = Callable[[], Awaitable[tuple[int, int]]]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is examined: the same model twice, and what its engine says of itself."""
-
-    kind: str
-    plain: Backend
-    endless: Backend
-    """Does not end by itself when it gets `endless_options`."""
-    engine: Count
-    """The generations that run in the engine, and the tokens that it has generated, as it says itself."""
-    services: int = 1
-    """Inference services on the way to the engine."""
-    endless_options: dict[str, Any] = field(default_factory=dict[str, Any])
-
-    places: dict[str, Admission] = field(default_factory=lambda: {name: places(name) for name in NAMES})
-    """Those of the two models."""
-
-    @property
-    def is_real(self) -> bool:
-        """Whether there is a real model behind it."""
-        return self.kind != "replay"
 
 
 @pytest.fixture(scope="module")
@@ -106,61 +71,6 @@ def subject(request: pytest.FixtureRequest) -> Subject:
             return by_grpc(request.getfixturevalue("other_service"))
         case _:
             return replayed()
-
-
-def embedded(backend: LlamaBackend) -> Subject:
-    async def engine() -> tuple[int, int]:
-        return counters(backend.engine.handle_metrics())
-
-    return Subject("llamacpp", backend, backend, engine, endless_options={"ignore_eos": True})
-
-
-def by_http(url: str) -> Subject:
-    def backend(extra: dict[str, JsonValue]) -> OpenAIBackend:
-        options = OpenAIOptions(
-            url=f"{url}/v1",
-            model="smol",
-            api_key=SecretStr(KEY),
-            dialect="llama-server",
-            tools=False,
-            extra=extra,
-        )
-        return OpenAIBackend("smol", options)
-
-    async def engine() -> tuple[int, int]:
-        answer = await http.get(url, authorization=f"Bearer {KEY}").get("/metrics", timeout=TIMEOUT)
-        return counters(answer.text)
-
-    return Subject("openai", backend({}), backend({"ignore_eos": True}), engine)
-
-
-def by_grpc(url: str) -> Subject:
-    backend = RemoteBackend(RemoteOptions(url=url, model="smol"))
-
-    async def engine() -> tuple[int, int]:
-        listed = await calls.unary(backend.stub.ListModels, inference_pb2.ListModelsRequest(), timeout=TIMEOUT)
-        return listed.models[0].running, listed.models[0].generated_tokens
-
-    return Subject("grpc", backend, backend, engine, services=2, endless_options={"ignore_eos": True})
-
-
-def replayed() -> Subject:
-    plain = ReplayBackend(ReplayOptions(text="The capital of France is Paris. " * 4))
-    endless = ReplayBackend(ReplayOptions(text="and so on " * 10_000, pace=100))
-
-    async def engine() -> tuple[int, int]:
-        # It plays exactly while it has a place.
-        running = sum(each.running for each in made.places.values())
-        return running, plain.generated_tokens + endless.generated_tokens
-
-    made = Subject("replay", plain, endless, engine)
-    return made
-
-
-def counters(metrics: str) -> tuple[int, int]:
-    """llama.cpp's own: the generations that run, and the tokens of those that have ended."""
-    values = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
-    return int(values["llamacpp:requests_processing"]), int(values["llamacpp:tokens_predicted_total"])
 
 
 async def test_text_streams_and_every_token_is_counted(subject: Subject, tmp_path: Path) -> None:
@@ -303,10 +213,6 @@ def endless(subject: Subject, question: str = QUESTION, **chosen: Any) -> infere
 
 def sampling(**chosen: Any) -> generation_pb2.Sampling:
     return generation_pb2.Sampling(temperature=0, **chosen)
-
-
-def places(name: str) -> Admission:
-    return Admission(name, max_running=SLOTS, max_waiting=0)
 
 
 async def idle(subject: Subject) -> tuple[int, int]:
