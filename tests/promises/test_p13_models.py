@@ -142,14 +142,14 @@ async def test_a_judge_without_a_place(tmp_path: Path, *, fails_open: bool) -> N
         judge(tmp_path, "full", fails_open=fails_open) as shield,
     ):
         await busy.read()
-        check(await hear([shield], TEXT), "SHIELD_OVERLOADED", fails_open=fails_open)
+        check(await hear([shield], TEXT), "SHIELD_UNAVAILABLE", fails_open=fails_open)
 
 
 @POLICIES
 async def test_an_inference_service_that_is_not_there(tmp_path: Path, *, fails_open: bool) -> None:
     """A judge that cannot be reached is a failure."""
     async with judge(tmp_path, "chatty", fails_open=fails_open) as shield:
-        check(await hear([shield], TEXT), "SHIELD_UNREACHABLE", fails_open=fails_open)
+        check(await hear([shield], TEXT), "SHIELD_UNAVAILABLE", fails_open=fails_open)
 
 
 @POLICIES
@@ -173,7 +173,7 @@ async def test_an_inference_service_that_dies(tmp_path: Path, *, fails_open: boo
                     listed = await stub.ListModels(ListModelsRequest(), timeout=30)
                     running = sum(model.running for model in listed.models)
             process.kill()
-            check(await hearing, "SHIELD_UNREACHABLE", fails_open=fails_open)
+            check(await hearing, "SHIELD_UNAVAILABLE", fails_open=fails_open)
     finally:
         with suppress(ProcessLookupError):
             process.kill()

@@ -59,7 +59,7 @@ class Batcher(Generic[S]):
         """
         queue = self._queues.get("", lambda: _Queue(self._model, self._name, self._max_batch))
         if queue.length >= self._max_waiting:
-            raise ShieldError("SHIELD_OVERLOADED")
+            raise ShieldError("SHIELD_UNAVAILABLE")
         said, batch = await queue.put(text)
         trace.get_current_span().set_attribute(Name.BATCH, batch)
         return said

@@ -55,10 +55,10 @@ AT_ONCE: Final = 4
 
 _UNSAFE: Final = re.compile(r"unsafe\n(S\d{1,2}(?:, ?S\d{1,2})*)")
 _REASONS: Final[Mapping[type[errors.MeshError], str]] = {
-    errors.UnavailableError: "SHIELD_UNREACHABLE",
+    errors.UnavailableError: "SHIELD_UNAVAILABLE",
     errors.DeadlineExceededError: "SHIELD_TIMEOUT",
     errors.NotFoundError: "SHIELD_MODEL_NOT_FOUND",
-    errors.ResourceExhaustedError: "SHIELD_OVERLOADED",
+    errors.ResourceExhaustedError: "SHIELD_UNAVAILABLE",
 }
 
 

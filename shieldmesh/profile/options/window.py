@@ -17,7 +17,7 @@ INJECTION_KINDS: Final[tuple[InjectionKind, ...]] = get_args(InjectionKind)
 JUDGE_KINDS: Final[tuple[JudgeKind, ...]] = get_args(JudgeKind)
 LONGEST_WINDOW: Final = 8_000
 """Code points of a window at most."""
-INJECTION_THRESHOLD: Final = 0.5
+INJECTION_THRESHOLD: Final = 0.7
 """The score from which on `injection` reports; docs/shields.md says what it means in precision and recall."""
 
 

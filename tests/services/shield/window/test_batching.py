@@ -78,7 +78,7 @@ async def test_more_than_may_wait_is_refused() -> None:
     await until(lambda: gate.batches)
     asking.append(asyncio.create_task(batcher.ask("b")))
     await asyncio.sleep(0)
-    with pytest.raises(ShieldError, match=r"^SHIELD_OVERLOADED$"):
+    with pytest.raises(ShieldError, match=r"^SHIELD_UNAVAILABLE$"):
         await batcher.ask("c")
     gate.open.set()
     await asyncio.wait_for(asyncio.gather(*asking), 30)
