@@ -10,6 +10,7 @@ from services.shield.shield import ShieldError
 from services.shield.window.batching import Batcher
 from shieldmesh import channels, context
 from shieldmesh.context import RequestContext
+from tests.promises.observing import observed
 
 from .models import Gate
 
@@ -98,6 +99,18 @@ async def test_the_model_works_in_a_thread_for_nobody_in_particular() -> None:
         await batcher.ask("a")
         assert context.current().request_id == "first"
     assert seen == [RequestContext()]
+
+
+async def test_a_failed_batch_is_told_in_nobodys_name() -> None:
+    """The log line about a batch of many turns bears the identity of none."""
+    gate = Gate()
+    gate.open.set()
+    with observed() as seen, context.use(RequestContext(request_id="first", session_id="first")):
+        with pytest.raises(ShieldError):
+            await Batcher(gate, name="gate").ask("bad")
+        (line,) = seen.lines()
+    assert (line["event"], line["error_type"], line["windows"]) == ("model failed", "RuntimeError", 1)
+    assert not {"first", "a secret"} & set(map(str, line.values()))
 
 
 def test_a_model_serves_several_loops() -> None:
