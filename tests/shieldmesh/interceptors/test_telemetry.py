@@ -265,7 +265,7 @@ class EndedWhileWritten:
     """A call of grpc.aio after a write that failed; the status of the server comes into it later, without a word."""
 
     def __init__(self) -> None:
-        self.ending = (grpc.StatusCode.INTERNAL, WRITE_FAILED)
+        self.ending: tuple[grpc.StatusCode, str] = (grpc.StatusCode.INTERNAL, WRITE_FAILED)
         self.tell: Callable[[EndedWhileWritten], object] = lambda _: None
 
     def add_done_callback(self, tell: "Callable[[EndedWhileWritten], object]") -> None:
