@@ -1,5 +1,6 @@
 """How good the model is on what it has not seen: each family is held out once, with its kin."""
 
+import random
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -13,6 +14,7 @@ KIN: Final = (
     {"injection in documents", "made: deeds in documents"},
 )
 """Families that share texts or forms: when one of such a group is held out, the others are, too."""
+FIFTH: Final = 5
 FOLDS: Final = 6
 """Models that are trained; each family is held out of one, with a few others."""
 THRESHOLDS: Final = (0.5, 0.7, 0.9)
@@ -41,6 +43,22 @@ def held_out(attacks: Families, harmless: Families, *, seed: int) -> tuple[list[
         found |= {name: _held(name, [highest(model, text) for text in attacks[name]]) for name in bad}
         false |= {name: _held(name, [highest(model, text) for text in harmless[name]]) for name in good}
     return [found[name] for name in attacks], [false[name] for name in harmless]
+
+
+def split(attacks: Families, harmless: Families, *, seed: int) -> tuple[list[Held], list[Held]]:
+    """All families, of each of which a fifth was held out."""
+    chance = random.Random(seed)  # noqa: S311  # repeatable on purpose
+    mixed = [{name: chance.sample(texts, len(texts)) for name, texts in each.items()} for each in (attacks, harmless)]
+    known = [{name: texts[1 + len(texts) // FIFTH :] for name, texts in each.items()} for each in mixed]
+    model = learn(known[0], known[1], seed=seed).model
+    found, false = (
+        [
+            _held(name, [highest(model, text) for text in texts[: 1 + len(texts) // FIFTH]])
+            for name, texts in each.items()
+        ]
+        for each in mixed
+    )
+    return found, false
 
 
 def _held(name: str, scores: Sequence[float]) -> Held:
