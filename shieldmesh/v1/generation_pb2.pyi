@@ -34,7 +34,9 @@ class _FinishReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     FINISH_REASON_TOOL_CALLS: _FinishReason.ValueType  # 3
     """The model calls tools and waits for their results."""
     FINISH_REASON_CONTENT_FILTER: _FinishReason.ValueType  # 4
-    """A shield blocked the input or the output. The verdict event before tells which and why."""
+    """A shield blocked the input or the output: the verdict event before tells which and why. Without one, the server that
+    runs the model filtered its answer.
+    """
     FINISH_REASON_CANCELLED: _FinishReason.ValueType  # 5
     """The turn was cancelled by someone other than the reader of this stream."""
 
@@ -50,7 +52,9 @@ FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 FINISH_REASON_TOOL_CALLS: FinishReason.ValueType  # 3
 """The model calls tools and waits for their results."""
 FINISH_REASON_CONTENT_FILTER: FinishReason.ValueType  # 4
-"""A shield blocked the input or the output. The verdict event before tells which and why."""
+"""A shield blocked the input or the output: the verdict event before tells which and why. Without one, the server that
+runs the model filtered its answer.
+"""
 FINISH_REASON_CANCELLED: FinishReason.ValueType  # 5
 """The turn was cancelled by someone other than the reader of this stream."""
 Global___FinishReason: typing_extensions.TypeAlias = FinishReason

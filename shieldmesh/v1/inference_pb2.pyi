@@ -255,7 +255,7 @@ class Model(google.protobuf.message.Message):
     name: builtins.str
     """Its name at this server."""
     backend: builtins.str
-    """Which backend runs it: "llamacpp", "replay"."""
+    """Which backend runs it: "llamacpp", "replay", "openai", "grpc"."""
     context_window: builtins.int
     """The longest prompt and answer together, in tokens; 0 means unknown."""
     running: builtins.int
