@@ -99,7 +99,7 @@ async def test_a_real_model_answers(mesh: Mesh) -> None:
     assert finished.reason in {FinishReason.STOP, FinishReason.LENGTH}
     assert 1 <= finished.usage.completion_tokens <= 24
     assert finished.usage.prompt_tokens > 0
-    assert finished.receipt.input_shields == ("secrets", "pii")
+    assert finished.receipt.input_shields == ("secrets", "injection", "pii")
     assert finished.receipt.output_shields == ("secrets", "pii")
 
 
