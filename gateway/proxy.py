@@ -1,18 +1,27 @@
-"""ChatService for the world, passed on to the orchestrator: requests are read, events are passed through unread."""
+"""ChatService for the world, passed on to the orchestrator: requests are read, responses are passed through unread."""
 
-from collections.abc import AsyncGenerator, Callable
-from typing import TypeAlias
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Final, TypeAlias
 
 import grpc
+from google.protobuf.message import Message
 
 from shieldmesh import calls
 from shieldmesh.v1 import chat_pb2
 
 SERVICE = chat_pb2.DESCRIPTOR.services_by_name["ChatService"]
 
+STREAMS: Final[dict[str, type[Message]]] = {"Chat": chat_pb2.ChatRequest, "Resume": chat_pb2.ResumeRequest}
+"""The methods that are answered with a stream, and what they are asked."""
+UNARIES: Final[dict[str, type[Message]]] = {
+    "GetTurn": chat_pb2.GetTurnRequest,
+    "CancelTurn": chat_pb2.CancelTurnRequest,
+}
+"""The other methods."""
 
-Forward: TypeAlias = "Callable[[chat_pb2.ChatRequest, object], AsyncGenerator[bytes]]"
-ChatCallable: TypeAlias = "grpc.aio.UnaryStreamMultiCallable[chat_pb2.ChatRequest, bytes]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, bytes]"  # Any: requests differ per method
+Stream: TypeAlias = "grpc.aio.UnaryStreamMultiCallable[Message, bytes]"
+Unary: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[Message, bytes]"
 
 
 def add_chat_proxy(server: grpc.aio.Server, upstream: grpc.aio.Channel) -> str:
@@ -20,23 +29,39 @@ def add_chat_proxy(server: grpc.aio.Server, upstream: grpc.aio.Channel) -> str:
 
     The interceptors have minted the call's identity by then, and the channel sends that on and nothing else.
     """
-    # Without a deserializer or serializer the events stay bytes: most of a proxy's work is not to look.
-    chat: ChatCallable = upstream.unary_stream(
-        f"/{SERVICE.full_name}/Chat", request_serializer=chat_pb2.ChatRequest.SerializeToString
-    )
-    handler: grpc.RpcMethodHandler[chat_pb2.ChatRequest, bytes] = grpc.unary_stream_rpc_method_handler(
-        forward(chat), request_deserializer=chat_pb2.ChatRequest.FromString
-    )
-    server.add_registered_method_handlers(SERVICE.full_name, {"Chat": handler})
+    # Without a deserializer or serializer the responses stay bytes: most of a proxy's work is not to look.
+    handlers: dict[str, Handler] = {}
+    for name, kind in STREAMS.items():
+        stream: Stream = upstream.unary_stream(_path(name), request_serializer=kind.SerializeToString)
+        handlers[name] = grpc.unary_stream_rpc_method_handler(
+            forward_stream(stream), request_deserializer=kind.FromString
+        )
+    for name, kind in UNARIES.items():
+        unary: Unary = upstream.unary_unary(_path(name), request_serializer=kind.SerializeToString)
+        handlers[name] = grpc.unary_unary_rpc_method_handler(forward(unary), request_deserializer=kind.FromString)
+    server.add_registered_method_handlers(SERVICE.full_name, handlers)
     return SERVICE.full_name
 
 
-def forward(rpc: "ChatCallable") -> "Forward":
-    """A handler that answers with what `rpc` answers."""
+def forward_stream(rpc: Stream) -> Callable[[Message, object], AsyncGenerator[bytes]]:
+    """A handler that answers with the stream that `rpc` answers with."""
 
-    async def handle(request: chat_pb2.ChatRequest, _context: object) -> AsyncGenerator[bytes]:
+    async def handle(request: Message, _context: object) -> AsyncGenerator[bytes]:
         async with calls.stream(rpc, request) as events:
             async for event in events:
                 yield event
 
     return handle
+
+
+def forward(rpc: Unary) -> Callable[[Message, object], Awaitable[bytes]]:
+    """A handler that answers with what `rpc` answers."""
+
+    async def handle(request: Message, _context: object) -> bytes:
+        return await calls.unary(rpc, request)
+
+    return handle
+
+
+def _path(method: str) -> str:
+    return f"/{SERVICE.full_name}/{method}"

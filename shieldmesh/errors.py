@@ -210,11 +210,26 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> MeshError:
     A server that knows nothing of this mesh gives an error of the type of its status code, with an empty path and
     a plain message: its own could hold addresses, exception texts or secrets.
     """
-    kind = _BY_CODE.get(error.code(), MeshError)
     try:
         status = status_pb2.Status.FromString(_details(error.trailing_metadata()))
     except DecodeError:
         status = status_pb2.Status()
+    return _typed(_BY_CODE.get(error.code(), MeshError), status)
+
+
+def from_status(status: status_pb2.Status) -> MeshError:
+    """The error behind what `to_status` made of it."""
+    kinds = {code_pb2.Code.Value(code.name): kind for code, kind in _BY_CODE.items()}
+    return _typed(kinds.get(status.code, MeshError), status)
+
+
+def from_name(code: str, message: str, reason: str) -> MeshError:
+    """The error of the status code with this name."""
+    kinds = {kind.code.name: kind for kind in _BY_CODE.values()}
+    return kinds.get(code, MeshError)(message, reason=reason)
+
+
+def _typed(kind: type[MeshError], status: status_pb2.Status) -> MeshError:
     info, bad, retry, path = (
         error_details_pb2.ErrorInfo(),
         error_details_pb2.BadRequest(),

@@ -25,6 +25,8 @@ class SpanName:
 
     SHIELD: Final = "shield"
     """Followed by the shield's name: one inspection by one shield."""
+    TURN: Final = "turn"
+    """A turn that goes on when its caller goes away (`disconnect`): it can outlast the span of the call."""
     SHADOW: Final = "shadow"
     """A policy that runs beside a turn's without acting, and how the two compare."""
     QUEUE: Final = "queue"

@@ -17,6 +17,9 @@ from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
 from shieldmesh.v1.shield_pb2_grpc import ShieldServiceStub
 
 from .live import LiveProfiles
+from .log.file import LogFileError
+from .log.sqlite import open_sqlite
+from .running import running_turns
 from .servicer import ChatServicer
 from .turn import Services
 
@@ -37,6 +40,12 @@ class OrchestratorSettings(ServiceSettings):
     """Use profiles as soon as their files change, without a restart."""
     window: int = Field(default=16_384, ge=1, le=10_000_000)
     """Characters of released text that may wait for a slow client."""
+    turn_log: Path | None = None
+    """The file that keeps what turns released, for one process alone; None: a temporary one that goes with it."""
+    turn_retention: float = Field(default=3_600.0, ge=0, le=31_536_000)
+    """Seconds that a turn can be resumed and fetched after its end."""
+    turn_backlog: int = Field(default=16_777_216, ge=1, le=1_073_741_824)
+    """Bytes of events that may wait for the turn log, before all turns wait with them."""
 
 
 def main() -> None:
@@ -54,19 +63,27 @@ def main() -> None:
             models=InferenceServiceStub(channels.get(given.inference)),
             window=given.window,
         )
-        chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(lambda: profiles.now, services), grpc_server)
-        profiles.tell()
-        async with profiles.following() if given.watch_profiles else nullcontext():
+        async with (
+            open_sqlite(given.turn_log, retention=given.turn_retention, backlog=given.turn_backlog) as log,
+            running_turns(log) as turns,
+            profiles.following() if given.watch_profiles else nullcontext(),
+        ):
+            servicer = ChatServicer(lambda: profiles.now, services, turns)
+            chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, grpc_server)
+            profiles.tell()
             yield [chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name]
 
     downstream = {"shield": given.shield, "inference": given.inference}
-    server.run(
-        name="orchestrator",
-        settings=given,
-        open_service=open_service,
-        downstream=downstream,
-        conditions={"profiles": profiles.fresh},
-    )
+    try:
+        server.run(
+            name="orchestrator",
+            settings=given,
+            open_service=open_service,
+            downstream=downstream,
+            conditions={"profiles": profiles.fresh},
+        )
+    except LogFileError as error:
+        sys.exit(f"SHIELDMESH_ORCHESTRATOR_TURN_LOG: {error}")
 
 
 if __name__ == "__main__":

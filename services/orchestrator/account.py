@@ -20,6 +20,7 @@ class Account:
 
     Attributes:
         verdicts: How often each shield did what: (shield, action) → count.
+        reason: Why the turn ended, as far as it has.
     """
 
     def __init__(self, profile: Profile) -> None:
@@ -31,7 +32,7 @@ class Account:
         self._first_token: float | None = None
         self._completion_tokens = 0
         self._engine: generation_pb2.Usage | None = None
-        self._reason = generation_pb2.FINISH_REASON_UNSPECIFIED
+        self.reason = generation_pb2.FINISH_REASON_UNSPECIFIED
         self._failed: set[tuple[policy_pb2.Direction.ValueType, str]] = set()
         # In the mode hold nothing leaves unseen.
         self._all_seen = self._policy.output.mode == "hold"
@@ -67,18 +68,22 @@ class Account:
 
     def engine_finished(self, finished: inference_pb2.GenerateFinished) -> None:
         """The engine is done; its own count replaces the running one."""
-        self._reason = finished.reason
+        self.reason = finished.reason
         self._engine = finished.usage
 
     def blocked(self) -> None:
         """A shield ended the turn."""
-        self._reason = CONTENT_FILTER
+        self.reason = CONTENT_FILTER
+
+    def stopped(self) -> None:
+        """Somebody other than the reader ended the turn."""
+        self.reason = generation_pb2.FINISH_REASON_CANCELLED
 
     def finished(self, lanes: Lanes) -> chat_pb2.TurnFinished:
         """The sum so far, whether the turn has come to a good end or not."""
         times = {phase: duration(seconds) for phase, seconds in self._times.items()}
         return chat_pb2.TurnFinished(
-            reason=self._reason,
+            reason=self.reason,
             usage=self._usage(),
             receipt=self._receipt(lanes),
             timings=chat_pb2.Timings(**times, total=duration(self._elapsed())),

@@ -57,15 +57,19 @@ class Mailbox(Generic[T]):
         self._closed = True
         self._filled.set()
 
-    async def __aiter__(self) -> AsyncGenerator[T]:
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            while self._items:
-                item = self._items.popleft()
-                self._weight -= self._weigh(item)
-                if self._weight <= self._limit:
-                    self._room.set()
-                yield item
+    async def take(self) -> T | None:
+        """The next item; None when it is closed and nothing waits. A cancelled wait loses nothing."""
+        while not self._items:
             if self._closed:
-                return
+                return None
+            self._filled.clear()
+            await self._filled.wait()
+        item = self._items.popleft()
+        self._weight -= self._weigh(item)
+        if self._weight <= self._limit:
+            self._room.set()
+        return item
+
+    async def __aiter__(self) -> AsyncGenerator[T]:
+        while (item := await self.take()) is not None:
+            yield item

@@ -86,7 +86,7 @@ def _system(prompt: str) -> message_pb2.Message:
 
 def _sampling(profile: Profile, asked: generation_pb2.Sampling) -> generation_pb2.Sampling:
     """The profile's sampling with the caller's overrides, as far as the profile allows them."""
-    allowed = profile.policy.allow_overrides
+    allowed = profile.policy.sampling_overrides
     sampling = generation_pb2.Sampling()
     sampling.CopyFrom(profile.wording.sampling)
     for descriptor, _ in asked.ListFields():

@@ -52,9 +52,9 @@ def reported(profile: Profile, account: Account, lanes: Lanes) -> Generator[None
     error = ""
     try:
         yield
-        outcome = "finished"
+        outcome = "cancelled" if account.reason == generation_pb2.FINISH_REASON_CANCELLED else "finished"
     except (asyncio.CancelledError, GeneratorExit):
-        outcome, error = ("failed", "DEADLINE_EXCEEDED") if _late() else ("cancelled", "")
+        outcome, error = ("failed", "DEADLINE_EXCEEDED") if late() else ("cancelled", "")
         raise
     except BaseException as failure:
         error = _reason(failure)
@@ -119,7 +119,7 @@ def _tell(profile: Profile, account: Account, summary: chat_pb2.TurnFinished, ou
     )
 
 
-def _late() -> bool:
+def late() -> bool:
     """Whether what cancels a turn is its deadline and not its caller."""
     remaining = context.current().remaining()
     return remaining is not None and remaining < _EARLY

@@ -1,28 +1,37 @@
-"""ChatService as the gateway calls it: find the profile, check the request, run the turn."""
+"""ChatService as the gateway calls it: find the profile, check the request, run the turn; find a turn again."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import Final
 
 from shieldmesh import context
-from shieldmesh.errors import NotFoundError
+from shieldmesh.context import ID_PATTERN
+from shieldmesh.errors import InvalidArgumentError, NotFoundError
 from shieldmesh.profile import Profile, Profiles
 from shieldmesh.profile.profiles import Shelf
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 
+from .disconnect import disconnect
+from .log.turn_log import Record, owner
 from .prompt import Prompt
 from .report import refused
+from .running import RunningTurns
+from .snapshot import snapshot
 from .turn import Services, Turn
 
-DEFAULT_PROFILE = "default"
+DEFAULT_PROFILE: Final = "default"
+LARGEST_SEQUENCE: Final = 2**63 - 1
+"""What a turn log can count to."""
 
 
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     """See `shieldmesh.v1.ChatService`."""
 
-    def __init__(self, profiles: Callable[[], Profiles], services: Services) -> None:
+    def __init__(self, profiles: Callable[[], Profiles], services: Services, turns: RunningTurns) -> None:
         """`profiles` gives those of the moment; a turn keeps the one it began with."""
         self._profiles = profiles
         self._services = services
+        self._turns = turns
 
     async def Chat(  # noqa: N802  # the contract's name
         self, request: chat_pb2.ChatRequest, context: object
@@ -30,15 +39,66 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         """See `shieldmesh.v1.ChatService.Chat`."""
         del context
         with refused():
-            shelf = self._shelf()
-            profile = _profile(shelf, request.profile or DEFAULT_PROFILE)
-            turn = Turn(profile, Prompt(profile, request), self._services, candidate=shelf.get(profile.shadow))
-        async with aclosing(turn.events()) as events:
+            running = self._turns.start(self._turn(request))
+        async with aclosing(running.events()) as events:
             async for event in events:
                 yield event
 
-    def _shelf(self) -> Shelf:
-        return self._profiles().of(context.current().tenant_id)
+    async def Resume(  # noqa: N802  # the contract's name
+        self, request: chat_pb2.ResumeRequest, context: object
+    ) -> AsyncGenerator[chat_pb2.ChatEvent]:
+        """See `shieldmesh.v1.ChatService.Resume`."""
+        del context
+        if request.after_sequence > LARGEST_SEQUENCE:
+            raise InvalidArgumentError("no turn has so many events", field="after_sequence")
+        await self._own(request.turn_id)
+        async with aclosing(self._turns.log.follow(request.turn_id, request.after_sequence)) as events:
+            async for event in events:
+                yield chat_pb2.ChatEvent.FromString(event)
+
+    async def GetTurn(  # noqa: N802  # the contract's name
+        self, request: chat_pb2.GetTurnRequest, context: object
+    ) -> chat_pb2.GetTurnResponse:
+        """See `shieldmesh.v1.ChatService.GetTurn`."""
+        del context
+        await self._own(request.turn_id)
+        return await snapshot(self._turns.log, request.turn_id)
+
+    async def CancelTurn(  # noqa: N802  # the contract's name
+        self, request: chat_pb2.CancelTurnRequest, context: object
+    ) -> chat_pb2.CancelTurnResponse:
+        """See `shieldmesh.v1.ChatService.CancelTurn`."""
+        del context
+        await self._own(request.turn_id)
+        running = self._turns.find(request.turn_id)
+        if running is not None:
+            await running.stop()
+        return chat_pb2.CancelTurnResponse()
+
+    def _turn(self, request: chat_pb2.ChatRequest) -> Turn:
+        shelf = self._profiles().of(context.current().tenant_id)
+        profile = _profile(shelf, request.profile or DEFAULT_PROFILE)
+        return Turn(
+            profile,
+            Prompt(profile, request),
+            self._services,
+            candidate=shelf.get(profile.shadow),
+            disconnect=disconnect(profile, request.disconnect),
+        )
+
+    async def _own(self, turn: str) -> Record:
+        """What is known of a turn of the current caller.
+
+        Raises:
+            NotFoundError: there is none, or it is somebody else's: who asks cannot tell which.
+        """
+        if not ID_PATTERN.fullmatch(turn):
+            raise InvalidArgumentError("the turn's id is not one: expected that of its `started`", field="turn_id")
+        record = await self._turns.log.find(turn)
+        if record is None or not record.owner.same_as(owner()):
+            message = "there is no such turn, or not for this caller: it may be over for long, or of another session"
+            raise NotFoundError(message, reason="TURN_NOT_FOUND", field="turn_id")
+        return record
 
 
 def _profile(shelf: Shelf, name: str) -> Profile:

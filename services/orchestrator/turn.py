@@ -10,16 +10,18 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 
 from shieldmesh import calls, context
+from shieldmesh.context import RequestContext, new_id
 from shieldmesh.errors import DeadlineExceededError, InternalError
 from shieldmesh.profile import Profile
-from shieldmesh.telemetry import trace_id
+from shieldmesh.profile.policy import Disconnect
+from shieldmesh.telemetry import SpanName, trace_id, tracer
 from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2, shield_pb2
 
 from .account import Account
@@ -30,7 +32,6 @@ from .merging import event_weight, merge_events, merge_texts, text_weight
 from .prompt import Prompt
 from .report import reported
 from .shadow import Shadow, Shadows
-from .waiting import until_done
 
 Guard: TypeAlias = "grpc.aio.StreamStreamCall[shield_pb2.InspectStreamRequest, shield_pb2.InspectStreamResponse]"
 
@@ -55,19 +56,37 @@ class Blocked(Exception):  # noqa: N818  # no error: a shield ends the turn
     """A verdict ends the turn."""
 
 
+class Stopped(Exception):  # noqa: N818  # no error: somebody ends the turn
+    """Somebody other than the turn's reader ends it."""
+
+
 class Turn:
-    """Runs one turn; `events` yields what the client sees."""
+    """One turn, for the tenant and the session of the current call.
+
+    Attributes:
+        identity: Whose it is, and by when it must have ended.
+        disconnect: What becomes of it when its caller goes away.
+        outbox: What the client is to see, from `started` to `finished`, to be numbered by its reader.
+    """
 
     def __init__(
-        self, profile: Profile, prompt: Prompt, services: Services, *, candidate: Profile | None = None
+        self,
+        profile: Profile,
+        prompt: Prompt,
+        services: Services,
+        *,
+        candidate: Profile | None = None,
+        disconnect: Disconnect = "cancel",
     ) -> None:
         """`candidate` runs beside the profile without acting."""
+        self.identity = _identity(profile, disconnect)
+        self.disconnect = disconnect
+        self.outbox = Mailbox(merge_events, event_weight, services.window)
         self._profile = profile
         self._policy = profile.policy
         self._prompt = prompt
         self._services = services
         self._unseen = Mailbox(merge_texts, text_weight, services.window)
-        self._outbox = Mailbox(merge_events, event_weight, services.window)
         self._lanes = Lanes()
         self._account = Account(profile)
         self._shadow = Shadow(profile, candidate, services.shields, shadows=services.shadows, window=services.window)
@@ -75,34 +94,22 @@ class Turn:
         self._all_shown = False
         self._at_once = self._policy.output.mode == "observe"
         self._key = secrets.token_bytes(16) if self._policy.wants_pseudonyms else b""
+        self._stopped = False
+        self._limit: asyncio.Timeout | None = None
 
-    async def events(self) -> AsyncGenerator[chat_pb2.ChatEvent]:
-        """The turn's events, from `started` to `finished`, numbered.
+    async def run(self) -> None:
+        """Runs the turn; all is in the outbox then.
 
         Raises:
             MeshError: a service that the turn needs failed, or its time is over.
         """
-        with reported(self._profile, self._account, self._lanes):
-            # No task group: closing a generator inside one would turn the close into an error.
-            work = asyncio.create_task(self._run())
-            work.add_done_callback(lambda _: self._outbox.close())
-            try:
-                sequence = 0
-                async for event in self._outbox:
-                    sequence += 1
-                    event.sequence = sequence
-                    yield event
-                await work
-            finally:
-                work.cancel()
-                await until_done(work)
-                if not work.cancelled():
-                    work.exception()  # looked at, or asyncio would complain that nobody did
-
-    async def _run(self) -> None:
-        ours = replace(context.current(), profile=self._profile.name, profile_version=self._profile.version)
-        with context.use(ours), self._shadow.beside():
-            self._outbox.put(chat_pb2.ChatEvent(started=self._started()))
+        with (
+            context.use(self.identity),
+            self._span(),
+            reported(self._profile, self._account, self._lanes),
+            self._shadow.beside(),
+        ):
+            self.outbox.put(chat_pb2.ChatEvent(started=self._started()))
             try:
                 async with self._within_limit(), asyncio.TaskGroup() as tasks:
                     # The model first, in whose time the shields look at the input.
@@ -110,10 +117,22 @@ class Turn:
                     tasks.create_task(self._check_input())
             except* Blocked:
                 self._account.blocked()
-            self._outbox.put(chat_pb2.ChatEvent(finished=self._account.finished(self._lanes)))
+            except* Stopped:
+                self._account.stopped()
+            self.outbox.put(chat_pb2.ChatEvent(finished=self._account.finished(self._lanes)))
+
+    def stop(self) -> None:
+        """Ends the turn with what was released so far; one that has ended stays as it is."""
+        self._stopped = True
+        if self._limit is not None:
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
+    def _span(self) -> AbstractContextManager[object]:
+        """A span for turns that can outlive the span of the call that began them."""
+        return nullcontext() if self.disconnect == "cancel" else tracer().start_as_current_span(SpanName.TURN)
 
     def _started(self) -> chat_pb2.TurnStarted:
-        ours = context.current()
+        ours = self.identity
         return chat_pb2.TurnStarted(
             turn_id=ours.request_id,
             session_id=ours.session_id,
@@ -126,15 +145,19 @@ class Turn:
     @asynccontextmanager
     async def _within_limit(self) -> AsyncGenerator[None]:
         limit = self._policy.limits.duration
-        timeout = asyncio.timeout(limit)
+        timeout = self._limit = asyncio.timeout(0 if self._stopped else limit)
         try:
             async with timeout:
                 yield
         except TimeoutError as error:
+            if timeout.expired() and self._stopped:
+                raise Stopped from None
             if timeout.expired():
                 message = f"the turn took longer than the {limit:g} s its profile allows"
                 raise DeadlineExceededError(message, reason="TURN_TOO_LONG") from error
             raise
+        finally:
+            self._limit = None
 
     # The way in
 
@@ -192,12 +215,12 @@ class Turn:
             case _:
                 pass  # a newer service tells of something that this one does not know
         await self._unseen.room()
-        await self._outbox.room()
+        await self.outbox.room()
 
     def _let_go(self) -> None:
         self._at_once = False
         self._unseen.free()
-        self._outbox.free()
+        self.outbox.free()
 
     async def _pass_on(self) -> None:
         """Lets the text of a profile without output shields go as it comes."""
@@ -246,7 +269,7 @@ class Turn:
     def _send(self, delta: generation_pb2.Delta | None) -> None:
         if delta is not None:
             self._account.released()
-            self._outbox.put(chat_pb2.ChatEvent(delta=delta))
+            self.outbox.put(chat_pb2.ChatEvent(delta=delta))
 
     def _judge(self, verdicts: Iterable[policy_pb2.Verdict]) -> None:
         """Tells the client what the shields saw; a block ends the turn."""
@@ -254,8 +277,17 @@ class Turn:
         for verdict in verdicts:
             self._shadow.note(verdict)
             self._account.judged(verdict)
-            self._outbox.put(chat_pb2.ChatEvent(verdict=verdict))
+            self.outbox.put(chat_pb2.ChatEvent(verdict=verdict))
             blocked = blocked or verdict.action == policy_pb2.ACTION_BLOCK
         if blocked:
             self._at_once = False
             raise Blocked
+
+
+def _identity(profile: Profile, disconnect: Disconnect) -> RequestContext:
+    """The current call's, for work of this profile."""
+    ours = context.current()
+    if disconnect == "detach":
+        # The caller's deadline is the call's; the turn has the time that its profile gives it.
+        ours = replace(ours, deadline=time.monotonic() + profile.policy.limits.duration)
+    return replace(ours, request_id=ours.request_id or new_id(), profile=profile.name, profile_version=profile.version)

@@ -15,11 +15,13 @@ from shieldmesh.client.events import (
     Started,
     Timings,
     ToolCallDelta,
+    TurnRecord,
+    TurnState,
     Usage,
     Verdict,
 )
 from shieldmesh.client.mesh import Mesh, connect
-from shieldmesh.client.request import Message, Role, Sampling
+from shieldmesh.client.request import Disconnect, Message, Role, Sampling
 from shieldmesh.client.sync import SyncMesh, SyncTurn, connect_sync
 from shieldmesh.client.turn import Turn
 
@@ -27,6 +29,7 @@ __all__ = [
     "Action",
     "Delta",
     "Direction",
+    "Disconnect",
     "Event",
     "Finding",
     "FinishReason",
@@ -45,6 +48,8 @@ __all__ = [
     "Timings",
     "ToolCallDelta",
     "Turn",
+    "TurnRecord",
+    "TurnState",
     "Usage",
     "Verdict",
     "connect",

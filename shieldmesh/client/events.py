@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shieldmesh.errors import MeshError
+
 
 class FinishReason(StrEnum):
     """Why a turn ended."""
@@ -190,3 +192,35 @@ class Result:
     started: Started
     verdicts: tuple[Verdict, ...]
     finished: Finished
+
+
+class TurnState(StrEnum):
+    """Whether a turn still runs, and how it ended."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    """It ended with `Finished`."""
+    FAILED = "failed"
+    """It ended with an error."""
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """What there is of a turn at one moment."""
+
+    state: TurnState
+    events: tuple[Event, ...]
+    """What was released so far, neighbouring deltas of one text put together."""
+    error: MeshError | None = None
+    """Why it failed."""
+
+    @property
+    def sequence(self) -> int:
+        """The last sequence number so far: `resume` goes on after it."""
+        return self.events[-1].sequence if self.events else 0
+
+    @property
+    def text(self) -> str:
+        """The released text of the first choice, so far."""
+        return "".join(event.text for event in self.events if isinstance(event, Delta) and event.choice == 0)

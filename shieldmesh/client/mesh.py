@@ -1,14 +1,33 @@
 """The client of a mesh."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 from weakref import WeakSet
 
-from shieldmesh.client.request import DEFAULT_TIMEOUT, Message, Sampling, build_call, wrap_call
+import grpc
+
+from shieldmesh import calls, channels, context
+from shieldmesh.client import wire
+from shieldmesh.client.events import TurnRecord
+from shieldmesh.client.reach import explain
+from shieldmesh.client.request import (
+    DEFAULT_TIMEOUT,
+    Call,
+    Disconnect,
+    Message,
+    Sampling,
+    build_call,
+    resume_call,
+    wrap_call,
+)
 from shieldmesh.client.turn import Turn
 from shieldmesh.client.url import DEFAULT_URL, parse_url
-from shieldmesh.v1 import chat_pb2
+from shieldmesh.errors import MeshError
+from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
+
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
 def connect(url: str = DEFAULT_URL) -> "Mesh":
@@ -45,6 +64,7 @@ class Mesh:
         profile: str = "",
         session: str = "",
         sampling: Sampling | None = None,
+        disconnect: Disconnect | str | None = None,
         values: Mapping[str, str] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> Turn:
@@ -55,13 +75,22 @@ class Mesh:
             profile: The policy to use; "" means "default".
             session: The conversation this turn belongs to: 1 to 128 of [A-Za-z0-9._:-]. Without one it is a new one.
             sampling: Overrides of the profile's sampling.
+            disconnect: What becomes of the turn when its reader goes away, where the profile lets callers say it.
             values: Session values that the gateway lets callers set; they reach every service of the turn.
             timeout: Seconds the whole turn may take; None leaves it to the gateway.
 
         Raises:
             InvalidArgumentError: a value cannot be sent; `field` names it.
         """
-        call = build_call(prompt, profile=profile, session=session, sampling=sampling, values=values, timeout=timeout)
+        call = build_call(
+            prompt,
+            profile=profile,
+            session=session,
+            sampling=sampling,
+            disconnect=disconnect,
+            values=values,
+            timeout=timeout,
+        )
         return self._turn(Turn(self.target, call))
 
     def run(self, request: chat_pb2.ChatRequest, *, session: str = "", timeout: float | None = DEFAULT_TIMEOUT) -> Turn:
@@ -71,6 +100,44 @@ class Mesh:
             InvalidArgumentError: the session id or the timeout is none.
         """
         return self._turn(Turn(self.target, wrap_call(request, session=session, timeout=timeout)))
+
+    def resume(
+        self, turn_id: str, *, after: int = 0, session: str = "", timeout: float | None = DEFAULT_TIMEOUT
+    ) -> Turn:
+        """The rest of a turn that began in another call: what was released after an event, then what comes.
+
+        Leaving it changes nothing about the turn.
+
+        Args:
+            turn_id: `Started.turn_id`.
+            after: The `sequence` of the last event you have; 0 for all events.
+            session: The turn's session, `Started.session_id`: where nobody is authenticated, only it knows the turn.
+            timeout: Seconds the reading may take; None leaves it to the gateway.
+
+        Raises:
+            InvalidArgumentError: a value cannot be sent; `field` names it.
+        """
+        return self._turn(Turn(self.target, resume_call(turn_id, after=after, session=session, timeout=timeout)))
+
+    async def get_turn(self, turn_id: str, *, session: str = "", timeout: float | None = DEFAULT_TIMEOUT) -> TurnRecord:
+        """What there is of a turn at this moment; arguments as for `resume`.
+
+        Raises:
+            NotFoundError: there is no such turn for this caller, or its time in the log is over.
+            MeshError: the mesh could not do its job.
+        """
+        call = wrap_call(chat_pb2.GetTurnRequest(turn_id=turn_id), session=session, timeout=timeout)
+        return wire.record(await self._ask(lambda stub: stub.GetTurn, call))
+
+    async def cancel_turn(self, turn_id: str, *, session: str = "", timeout: float | None = DEFAULT_TIMEOUT) -> None:
+        """Ends a turn, whoever reads it; returns when nothing is generated any more. Arguments as for `resume`.
+
+        Raises:
+            NotFoundError: there is no such turn for this caller, or its time in the log is over.
+            MeshError: the mesh could not do its job.
+        """
+        call = wrap_call(chat_pb2.CancelTurnRequest(turn_id=turn_id), session=session, timeout=timeout)
+        await self._ask(lambda stub: stub.CancelTurn, call)
 
     async def aclose(self) -> None:
         """Cancels the turns of this client that still run."""
@@ -84,6 +151,18 @@ class Mesh:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    async def _ask(
+        self,
+        method: "Callable[[chat_pb2_grpc.ChatServiceAsyncStub], grpc.aio.UnaryUnaryMultiCallable[Q, A]]",
+        call: Call[Q],
+    ) -> A:
+        rpc = method(chat_pb2_grpc.ChatServiceStub(channels.get(self.target)))
+        try:
+            with context.use(call.identity):
+                return await calls.unary(rpc, call.request, timeout=call.timeout)
+        except MeshError as error:
+            raise explain(error, self.target, 0) from None
 
     def _turn(self, turn: Turn) -> Turn:
         self._turns.add(turn)

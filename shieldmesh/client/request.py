@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from shieldmesh import context
 from shieldmesh.context import ID_PATTERN, RequestContext
@@ -45,13 +45,31 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
 
+class Disconnect(StrEnum):
+    """What becomes of a turn whose reader goes away, or whose timeout passes, before it has ended."""
+
+    CANCEL = "cancel"
+    """It ends, and the engine stops."""
+    DRAIN = "drain"
+    """It goes on until the timeout."""
+    DETACH = "detach"
+    """It goes on for as long as its profile allows."""
+
+
+Q = TypeVar("Q")
+
+
 @dataclass(frozen=True, slots=True)
-class Call:
+class Call(Generic[Q]):
     """A request, under whose identity it is made, and the seconds it may take (None: the gateway's cap)."""
 
-    request: chat_pb2.ChatRequest = field(repr=False)  # what people say belongs in no log
+    request: Q = field(repr=False)  # what people say belongs in no log
     identity: RequestContext
     timeout: float | None
+
+
+AnyCall: TypeAlias = "Call[chat_pb2.ChatRequest] | Call[chat_pb2.ResumeRequest]"
+"""A call whose answer is the events of a turn."""
 
 
 def build_call(
@@ -60,9 +78,10 @@ def build_call(
     profile: str = "",
     session: str = "",
     sampling: Sampling | None = None,
+    disconnect: Disconnect | str | None = None,
     values: Mapping[str, str] | None = None,
     timeout: float | None = DEFAULT_TIMEOUT,
-) -> Call:
+) -> Call[chat_pb2.ChatRequest]:
     """The call that asks for one turn.
 
     Raises:
@@ -73,13 +92,29 @@ def build_call(
         profile=_text(profile, "profile"),
         messages=[_message(message, index) for index, message in enumerate(conversation)],
         sampling=_sampling(sampling),
+        disconnect=_disconnect(disconnect),
     )
     return wrap_call(request, session=session, values=values, timeout=timeout)
 
 
-def wrap_call(
-    request: chat_pb2.ChatRequest, *, session: str, values: Mapping[str, str] | None = None, timeout: float | None
-) -> Call:
+def resume_call(turn: str, *, after: int, session: str, timeout: float | None) -> Call[chat_pb2.ResumeRequest]:
+    """The call that asks for the rest of a turn.
+
+    Raises:
+        InvalidArgumentError: a value cannot be sent; `field` names it.
+    """
+    if not 0 <= after < 2**63:
+        raise InvalidArgumentError("expected the sequence number of the last event you have, or 0", field="after")
+    request = chat_pb2.ResumeRequest(turn_id=_text(turn, "turn_id"), after_sequence=after)
+    return wrap_call(request, session=session, timeout=timeout)
+
+
+def after_of(request: chat_pb2.ChatRequest | chat_pb2.ResumeRequest) -> int:
+    """The sequence number after which the answer to a request begins."""
+    return request.after_sequence if isinstance(request, chat_pb2.ResumeRequest) else 0
+
+
+def wrap_call(request: Q, *, session: str, values: Mapping[str, str] | None = None, timeout: float | None) -> Call[Q]:
     """The call that sends a ready request.
 
     Raises:
@@ -113,6 +148,23 @@ def _message(message: Message, index: int) -> message_pb2.Message:
         )
     text = _text(message.text, f"messages[{index}].parts[0].text")
     return message_pb2.Message(role=_ROLES[Role(message.role)], parts=[message_pb2.ContentPart(text=text)])
+
+
+_DISCONNECTS: Final = {
+    Disconnect.CANCEL: chat_pb2.DISCONNECT_CANCEL,
+    Disconnect.DRAIN: chat_pb2.DISCONNECT_DRAIN,
+    Disconnect.DETACH: chat_pb2.DISCONNECT_DETACH,
+}
+
+
+def _disconnect(disconnect: Disconnect | str | None) -> chat_pb2.Disconnect.ValueType:
+    if disconnect is None:
+        return chat_pb2.DISCONNECT_UNSPECIFIED
+    if disconnect not in _DISCONNECTS:
+        raise InvalidArgumentError(
+            f"disconnect must be one of {', '.join(_DISCONNECTS)}; it is {disconnect!r}", field="disconnect"
+        )
+    return _DISCONNECTS[Disconnect(disconnect)]
 
 
 def _sampling(sampling: Sampling | None) -> generation_pb2.Sampling | None:

@@ -6,23 +6,37 @@ any thread, are cancelled when they are dropped, and leave nothing that could ho
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Any, Final, Protocol, Self, TypedDict, TypeVar, cast
 
 import grpc
 
 from shieldmesh import context, errors
 from shieldmesh.channels import CHANNEL_OPTIONS
 from shieldmesh.client import wire
-from shieldmesh.client.events import Event, Result
+from shieldmesh.client.events import Event, Result, TurnRecord
 from shieldmesh.client.reach import explain
-from shieldmesh.client.request import DEFAULT_TIMEOUT, Call, Message, Sampling, build_call, wrap_call
+from shieldmesh.client.request import (
+    DEFAULT_TIMEOUT,
+    AnyCall,
+    Call,
+    Disconnect,
+    Message,
+    Sampling,
+    after_of,
+    build_call,
+    resume_call,
+    wrap_call,
+)
 from shieldmesh.client.url import DEFAULT_URL, parse_url
 from shieldmesh.errors import Hop, MeshError
 from shieldmesh.interceptors import CLIENT
 from shieldmesh.interceptors.call import ClientCall
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 
-_METHOD = "shieldmesh.v1.ChatService/Chat"
+_SERVICE: Final = "shieldmesh.v1.ChatService"
+
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
 def connect_sync(url: str = DEFAULT_URL) -> "SyncMesh":
@@ -56,6 +70,7 @@ class SyncMesh:
         profile: str = "",
         session: str = "",
         sampling: Sampling | None = None,
+        disconnect: Disconnect | str | None = None,
         values: Mapping[str, str] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> "SyncTurn":
@@ -64,7 +79,15 @@ class SyncMesh:
         Raises:
             InvalidArgumentError: a value cannot be sent; `field` names it.
         """
-        call = build_call(prompt, profile=profile, session=session, sampling=sampling, values=values, timeout=timeout)
+        call = build_call(
+            prompt,
+            profile=profile,
+            session=session,
+            sampling=sampling,
+            disconnect=disconnect,
+            values=values,
+            timeout=timeout,
+        )
         return SyncTurn(self._channel, self.target, call)
 
     def run(
@@ -77,9 +100,55 @@ class SyncMesh:
         """
         return SyncTurn(self._channel, self.target, wrap_call(request, session=session, timeout=timeout))
 
+    def resume(
+        self, turn_id: str, *, after: int = 0, session: str = "", timeout: float | None = DEFAULT_TIMEOUT
+    ) -> "SyncTurn":
+        """The rest of a turn that began in another call; see `Mesh.resume`.
+
+        Raises:
+            InvalidArgumentError: a value cannot be sent; `field` names it.
+        """
+        call = resume_call(turn_id, after=after, session=session, timeout=timeout)
+        return SyncTurn(self._channel, self.target, call)
+
+    def get_turn(self, turn_id: str, *, session: str = "", timeout: float | None = DEFAULT_TIMEOUT) -> TurnRecord:
+        """What there is of a turn at this moment; see `Mesh.get_turn`.
+
+        Raises:
+            MeshError: as of `Mesh.get_turn`.
+        """
+        call = wrap_call(chat_pb2.GetTurnRequest(turn_id=turn_id), session=session, timeout=timeout)
+        return wire.record(self._ask("GetTurn", lambda stub: stub.GetTurn, call))
+
+    def cancel_turn(self, turn_id: str, *, session: str = "", timeout: float | None = DEFAULT_TIMEOUT) -> None:
+        """Ends a turn, whoever reads it; see `Mesh.cancel_turn`.
+
+        Raises:
+            MeshError: as of `Mesh.cancel_turn`.
+        """
+        call = wrap_call(chat_pb2.CancelTurnRequest(turn_id=turn_id), session=session, timeout=timeout)
+        self._ask("CancelTurn", lambda stub: stub.CancelTurn, call)
+
     def close(self) -> None:
         """Cancels the turns that still run, whichever thread reads them, and closes the connection."""
         self._channel.close()
+
+    def _ask(
+        self,
+        name: str,
+        method: "Callable[[chat_pb2_grpc.ChatServiceStub], grpc.UnaryUnaryMultiCallable[Q, A]]",
+        call: Call[Q],
+    ) -> A:
+        outgoing = _outgoing(name, self.target, call)
+        rpc = method(chat_pb2_grpc.ChatServiceStub(self._channel))
+        code = grpc.StatusCode.OK
+        try:
+            return rpc(call.request, timeout=outgoing.timeout, metadata=tuple(outgoing.metadata))
+        except grpc.RpcError as error:
+            code = cast("grpc.aio.AioRpcError", error).code()  # errors of both kinds of calls have one
+            raise explain(_typed(error, name), self.target, 0) from None
+        finally:
+            _tell(outgoing, code)
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +165,7 @@ class SyncTurn:
     Reading to the end, an error, leaving `with turn:`, `close`, and dropping it (as `break` does) all end the call.
     """
 
-    def __init__(self, channel: grpc.Channel, target: str, call: Call) -> None:
+    def __init__(self, channel: grpc.Channel, target: str, call: AnyCall) -> None:
         self._events = _read(channel, target, call)
 
     def __iter__(self) -> Self:
@@ -144,10 +213,11 @@ class _Stream(Protocol):
     def add_callback(self, callback: Callable[[], None]) -> bool: ...
 
 
-def _read(channel: grpc.Channel, target: str, call: Call) -> Generator[Event]:
-    reader = wire.EventReader()
+def _read(channel: grpc.Channel, target: str, call: AnyCall) -> Generator[Event]:
+    reader = wire.EventReader(after_of(call.request))
+    name = "Resume" if isinstance(call.request, chat_pb2.ResumeRequest) else "Chat"
     try:
-        stream = _open(channel, target, call)
+        stream = _open(channel, target, call, name)
         try:
             for message in stream:
                 event = reader.read(message)
@@ -157,30 +227,44 @@ def _read(channel: grpc.Channel, target: str, call: Call) -> Generator[Event]:
             stream.cancel()
         reader.end()
     except grpc.RpcError as error:
-        raise explain(_typed(error), target, reader.sequence) from None
+        raise explain(_typed(error, name), target, reader.sequence) from None
 
 
-def _open(channel: grpc.Channel, target: str, call: Call) -> _Stream:
-    """Makes the call as `shieldmesh.channels` would: with the current context's identity, trace and deadline."""
-    outgoing = ClientCall(_METHOD, target, [], call.timeout)
-    with context.use(call.identity):
-        for intercept in CLIENT:
-            intercept(outgoing)
+def _open(channel: grpc.Channel, target: str, call: AnyCall, name: str) -> _Stream:
+    outgoing = _outgoing(name, target, call)
     stub = chat_pb2_grpc.ChatServiceStub(channel)
-    stream = stub.Chat(call.request, timeout=outgoing.timeout, metadata=tuple(outgoing.metadata))
-
-    def done() -> None:
-        for tell in outgoing.when_done:
-            tell(stream.code())
-
-    if not stream.add_callback(done):
-        done()
+    options: _Options = {"timeout": outgoing.timeout, "metadata": tuple(outgoing.metadata)}
+    if isinstance(call.request, chat_pb2.ResumeRequest):
+        stream: _Stream = stub.Resume(call.request, **options)
+    else:
+        stream = stub.Chat(call.request, **options)
+    if not stream.add_callback(lambda: _tell(outgoing, stream.code())):
+        _tell(outgoing, stream.code())
     return stream
 
 
-def _typed(error: grpc.RpcError) -> MeshError:
+class _Options(TypedDict):
+    timeout: float | None
+    metadata: tuple[tuple[str, str], ...]
+
+
+def _outgoing(name: str, target: str, call: Call[Any]) -> ClientCall:  # Any: whatever is asked
+    """A call as `shieldmesh.channels` would make it: with the current context's identity, trace and deadline."""
+    outgoing = ClientCall(f"{_SERVICE}/{name}", target, [], call.timeout)
+    with context.use(call.identity):
+        for intercept in CLIENT:
+            intercept(outgoing)
+    return outgoing
+
+
+def _tell(outgoing: ClientCall, code: grpc.StatusCode) -> None:
+    for tell in outgoing.when_done:
+        tell(code)
+
+
+def _typed(error: grpc.RpcError, name: str) -> MeshError:
     # A failed blocking call has the two methods that are read of the asynchronous one's error.
     typed = errors.from_rpc_error(cast("grpc.aio.AioRpcError", error))
     if not typed.hops:
-        typed.seen_by(Hop("chat", _METHOD, reason=typed.reason))
+        typed.seen_by(Hop("chat", f"{_SERVICE}/{name}", reason=typed.reason))
     return typed

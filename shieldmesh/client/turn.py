@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from types import AsyncGeneratorType, TracebackType
-from typing import Self, cast
+from typing import Any, Self, TypeAlias, cast
 
 import grpc
 
@@ -13,9 +13,11 @@ from shieldmesh import calls, channels, context
 from shieldmesh.client import wire
 from shieldmesh.client.events import Event, Result
 from shieldmesh.client.reach import explain
-from shieldmesh.client.request import Call
+from shieldmesh.client.request import AnyCall, after_of
 from shieldmesh.errors import CancelledCallError, MeshError
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
+
+EventStream: TypeAlias = "grpc.aio.UnaryStreamCall[Any, chat_pb2.ChatEvent]"  # Any: chat or resume
 
 
 class Turn:
@@ -25,7 +27,7 @@ class Turn:
     `async for event in mesh.chat(…): break` does; where somebody else may hold on to it, use `async with` or `aclose`.
     """
 
-    def __init__(self, target: str, call: Call) -> None:
+    def __init__(self, target: str, call: AnyCall) -> None:
         self._running = _Running()
         # The generator must not know this object: without a cycle, dropping the turn closes it at once.
         # It is an AsyncGeneratorType, which typing has no way to say of a function.
@@ -82,13 +84,13 @@ class _Running:
             self.call.cancel()
 
 
-async def _read(target: str, call: Call, running: _Running) -> AsyncGenerator[Event]:
-    reader = wire.EventReader()
+async def _read(target: str, call: AnyCall, running: _Running) -> AsyncGenerator[Event]:
+    reader = wire.EventReader(after_of(call.request))
     try:
         async with AsyncExitStack() as stack:
             stub = chat_pb2_grpc.ChatServiceStub(channels.get(target))
             with context.use(call.identity):
-                opening = calls.stream(stub.Chat, call.request, timeout=call.timeout)
+                opening = _opening(stub, call)
                 stream = running.call = await stack.enter_async_context(opening)
             message: chat_pb2.ChatEvent
             async for message in stream:
@@ -103,3 +105,9 @@ async def _read(target: str, call: Call, running: _Running) -> AsyncGenerator[Ev
         if running.closed and task is not None and not task.cancelling():
             raise CancelledCallError("the turn was closed while it was being read") from None
         raise
+
+
+def _opening(stub: "chat_pb2_grpc.ChatServiceAsyncStub", call: AnyCall) -> "AbstractAsyncContextManager[EventStream]":
+    if isinstance(call.request, chat_pb2.ResumeRequest):
+        return calls.stream(stub.Resume, call.request, timeout=call.timeout)
+    return calls.stream(stub.Chat, call.request, timeout=call.timeout)

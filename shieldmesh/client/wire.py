@@ -8,7 +8,19 @@ from google.protobuf.duration_pb2 import Duration
 
 from shieldmesh import errors
 from shieldmesh.client import events
-from shieldmesh.client.events import Action, Delta, Direction, Event, Finding, Finished, FinishReason, Started, Verdict
+from shieldmesh.client.events import (
+    Action,
+    Delta,
+    Direction,
+    Event,
+    Finding,
+    Finished,
+    FinishReason,
+    Started,
+    TurnRecord,
+    TurnState,
+    Verdict,
+)
 from shieldmesh.errors import DataLossError, InternalError
 from shieldmesh.v1 import chat_pb2, generation_pb2, policy_pb2
 
@@ -18,12 +30,13 @@ class EventReader:
 
     Attributes:
         finished: Whether the turn's last event has come.
-        sequence: The last sequence number that has come, 0 before the first.
+        sequence: The last sequence number that has come, or after which the reading began.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, after: int = 0) -> None:
         self.finished = False
-        self.sequence = 0
+        self.sequence = after
+        self._after = after
 
     def read(self, message: chat_pb2.ChatEvent) -> Event | None:
         """The event in `message`, or None for one that this client does not know.
@@ -44,7 +57,8 @@ class EventReader:
         Raises:
             InternalError: the last one was not `finished`.
         """
-        if not self.finished:
+        resumed_at_the_end = self.sequence == self._after > 0
+        if not self.finished and not resumed_at_the_end:
             raise InternalError(f"the stream ended after event {self.sequence} without saying how the turn ended")
 
 
@@ -71,6 +85,26 @@ def collect(turn: Iterable[Event]) -> events.Result:
     if started is None or finished is None:
         raise InternalError("the turn has no beginning or no end: it was read before, or the mesh broke its contract")
     return events.Result("".join(text), "".join(reasoning), started, tuple(verdicts), finished)
+
+
+_STATES: Final = {
+    chat_pb2.TURN_STATE_RUNNING: TurnState.RUNNING,
+    chat_pb2.TURN_STATE_FINISHED: TurnState.FINISHED,
+    chat_pb2.TURN_STATE_FAILED: TurnState.FAILED,
+}
+
+
+def record(response: chat_pb2.GetTurnResponse) -> TurnRecord:
+    """What there is of a turn."""
+    known = (_event(message) for message in response.events)
+    failure = response.failure
+    return TurnRecord(
+        state=_STATES.get(response.state, TurnState.UNKNOWN),
+        events=tuple(event for event in known if event is not None),
+        error=errors.from_name(failure.status, failure.message, failure.reason)
+        if response.HasField("failure")
+        else None,
+    )
 
 
 def _event(message: chat_pb2.ChatEvent) -> Event | None:

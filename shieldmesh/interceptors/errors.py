@@ -35,10 +35,15 @@ async def serve(call: ServerCall) -> AsyncGenerator[None]:
         if task is not None and task.cancelling():
             raise
         raise _with_hop(InternalError("a part of the work was cancelled", reason="INNER_CANCELLED"), call) from None
-    except BaseExceptionGroup as group:
-        raise _with_hop(_first_cause(group), call) from group
-    except Exception as error:
-        raise _with_hop(_translate(error), call) from error
+    except (Exception, BaseExceptionGroup) as error:
+        raise _with_hop(typed(error), call) from error
+
+
+def typed(error: BaseException) -> MeshError:
+    """The error as others may see it: itself, what a group of errors has to say, or a word for a defect."""
+    if isinstance(error, BaseExceptionGroup):
+        return _first_cause(cast("BaseExceptionGroup[BaseException]", error))
+    return _translate(error)
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> MeshError:

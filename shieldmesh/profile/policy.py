@@ -42,6 +42,8 @@ OverBudget = Literal["hold", "degrade", "fail"]
 SamplingField = Literal[
     "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "max_tokens", "seed", "stop"
 ]
+Disconnect = Literal["cancel", "drain", "detach"]
+Override = SamplingField | Literal["disconnect"]
 
 
 class SamplingPolicy(Part):
@@ -156,7 +158,7 @@ def _named_once(shields: tuple[AnyShield, ...]) -> tuple[AnyShield, ...]:
     return shields
 
 
-def _fields_once(fields: tuple[SamplingField, ...]) -> tuple[SamplingField, ...]:
+def _fields_once(fields: tuple[Override, ...]) -> tuple[Override, ...]:
     _once(fields)
     return fields
 
@@ -237,13 +239,21 @@ class Policy(Part):
     prompt: str = ""
     """The system prompt; empty means none."""
     sampling: SamplingPolicy = SamplingPolicy()
-    allow_overrides: Annotated[tuple[SamplingField, ...], AfterValidator(_fields_once)] = ()
-    """The sampling fields that a caller may set."""
+    allow_overrides: Annotated[tuple[Override, ...], AfterValidator(_fields_once)] = ()
+    """The sampling fields that a caller may set, and `disconnect`."""
+    disconnect: Disconnect = "cancel"
+    """What becomes of a turn whose caller goes away: it ends; or goes on, until the caller's deadline (`drain`) or for
+    as long as the limits allow (`detach`)."""
     limits: Limits = Limits()
     model_options: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
     """Options of the model's backend, passed on as they are."""
     input: InputPolicy = Field(default_factory=InputPolicy)
     output: OutputPolicy = OutputPolicy()
+
+    @property
+    def sampling_overrides(self) -> tuple[SamplingField, ...]:
+        """The sampling fields that a caller may set."""
+        return tuple(name for name in self.allow_overrides if name != "disconnect")
 
     @property
     def wants_pseudonyms(self) -> bool:

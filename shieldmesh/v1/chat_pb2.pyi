@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.struct_pb2
 import shieldmesh.v1.generation_pb2
@@ -23,6 +24,62 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _Disconnect:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DisconnectEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Disconnect.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DISCONNECT_UNSPECIFIED: _Disconnect.ValueType  # 0
+    """The profile decides."""
+    DISCONNECT_CANCEL: _Disconnect.ValueType  # 1
+    """The turn ends, and the engine stops."""
+    DISCONNECT_DRAIN: _Disconnect.ValueType  # 2
+    """The turn goes on until its caller's deadline."""
+    DISCONNECT_DETACH: _Disconnect.ValueType  # 3
+    """The turn goes on for as long as its profile allows, whatever the caller's deadline."""
+
+class Disconnect(_Disconnect, metaclass=_DisconnectEnumTypeWrapper):
+    """Says what becomes of a turn whose caller goes away or whose deadline passes before it has ended."""
+
+DISCONNECT_UNSPECIFIED: Disconnect.ValueType  # 0
+"""The profile decides."""
+DISCONNECT_CANCEL: Disconnect.ValueType  # 1
+"""The turn ends, and the engine stops."""
+DISCONNECT_DRAIN: Disconnect.ValueType  # 2
+"""The turn goes on until its caller's deadline."""
+DISCONNECT_DETACH: Disconnect.ValueType  # 3
+"""The turn goes on for as long as its profile allows, whatever the caller's deadline."""
+Global___Disconnect: typing_extensions.TypeAlias = Disconnect
+
+class _TurnState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TurnStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TurnState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TURN_STATE_UNSPECIFIED: _TurnState.ValueType  # 0
+    """Never sent."""
+    TURN_STATE_RUNNING: _TurnState.ValueType  # 1
+    """It runs."""
+    TURN_STATE_FINISHED: _TurnState.ValueType  # 2
+    """It ended with `finished`."""
+    TURN_STATE_FAILED: _TurnState.ValueType  # 3
+    """It ended with an error, that of Resume."""
+
+class TurnState(_TurnState, metaclass=_TurnStateEnumTypeWrapper):
+    """Tells whether a turn still runs, and how it ended."""
+
+TURN_STATE_UNSPECIFIED: TurnState.ValueType  # 0
+"""Never sent."""
+TURN_STATE_RUNNING: TurnState.ValueType  # 1
+"""It runs."""
+TURN_STATE_FINISHED: TurnState.ValueType  # 2
+"""It ended with `finished`."""
+TURN_STATE_FAILED: TurnState.ValueType  # 3
+"""It ended with an error, that of Resume."""
+Global___TurnState: typing_extensions.TypeAlias = TurnState
+
 @typing.final
 class ChatRequest(google.protobuf.message.Message):
     """Asks for one turn."""
@@ -34,8 +91,13 @@ class ChatRequest(google.protobuf.message.Message):
     TOOLS_FIELD_NUMBER: builtins.int
     RESPONSE_FORMAT_FIELD_NUMBER: builtins.int
     SAMPLING_FIELD_NUMBER: builtins.int
+    DISCONNECT_FIELD_NUMBER: builtins.int
     profile: builtins.str
     """The profile: the policy, prompt and model to use. Empty means "default"."""
+    disconnect: Global___Disconnect.ValueType
+    """What becomes of the turn when its caller goes away; unspecified takes the profile's word. Another than the
+    profile's MUST be refused unless the profile allows it.
+    """
     @property
     def messages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shieldmesh.v1.message_pb2.Message]:
         """The conversation so far, ending with what is new. At least one message."""
@@ -60,11 +122,141 @@ class ChatRequest(google.protobuf.message.Message):
         tools: collections.abc.Iterable[shieldmesh.v1.message_pb2.Tool] | None = ...,
         response_format: shieldmesh.v1.message_pb2.ResponseFormat | None = ...,
         sampling: shieldmesh.v1.generation_pb2.Sampling | None = ...,
+        disconnect: Global___Disconnect.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["response_format", b"response_format", "sampling", b"sampling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["messages", b"messages", "profile", b"profile", "response_format", b"response_format", "sampling", b"sampling", "tools", b"tools"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["disconnect", b"disconnect", "messages", b"messages", "profile", b"profile", "response_format", b"response_format", "sampling", b"sampling", "tools", b"tools"]) -> None: ...
 
 Global___ChatRequest: typing_extensions.TypeAlias = ChatRequest
+
+@typing.final
+class ResumeRequest(google.protobuf.message.Message):
+    """Asks for the rest of a turn."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TURN_ID_FIELD_NUMBER: builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: builtins.int
+    turn_id: builtins.str
+    """The turn: `TurnStarted.turn_id`."""
+    after_sequence: builtins.int
+    """The last sequence number that the caller has; 0 for all events."""
+    def __init__(
+        self,
+        *,
+        turn_id: builtins.str = ...,
+        after_sequence: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_sequence", b"after_sequence", "turn_id", b"turn_id"]) -> None: ...
+
+Global___ResumeRequest: typing_extensions.TypeAlias = ResumeRequest
+
+@typing.final
+class GetTurnRequest(google.protobuf.message.Message):
+    """Asks what became of a turn."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TURN_ID_FIELD_NUMBER: builtins.int
+    turn_id: builtins.str
+    """The turn: `TurnStarted.turn_id`."""
+    def __init__(
+        self,
+        *,
+        turn_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["turn_id", b"turn_id"]) -> None: ...
+
+Global___GetTurnRequest: typing_extensions.TypeAlias = GetTurnRequest
+
+@typing.final
+class GetTurnResponse(google.protobuf.message.Message):
+    """Says what became of a turn."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    state: Global___TurnState.ValueType
+    """Whether it still runs, and how it ended."""
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ChatEvent]:
+        """What was released so far, in order. Neighbouring deltas of one text are put together, and bear the sequence number
+        of the last of them: Resume goes on after that of the last event.
+        """
+
+    @property
+    def failure(self) -> Global___TurnFailure:
+        """Why it failed; set exactly when it did."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___TurnState.ValueType = ...,
+        events: collections.abc.Iterable[Global___ChatEvent] | None = ...,
+        failure: Global___TurnFailure | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["failure", b"failure"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events", "failure", b"failure", "state", b"state"]) -> None: ...
+
+Global___GetTurnResponse: typing_extensions.TypeAlias = GetTurnResponse
+
+@typing.final
+class TurnFailure(google.protobuf.message.Message):
+    """Says why a turn failed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    status: builtins.str
+    """The name of the gRPC status code, for example "UNAVAILABLE"."""
+    reason: builtins.str
+    """A stable reason in capitals."""
+    message: builtins.str
+    """What happened, for people."""
+    def __init__(
+        self,
+        *,
+        status: builtins.str = ...,
+        reason: builtins.str = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["message", b"message", "reason", b"reason", "status", b"status"]) -> None: ...
+
+Global___TurnFailure: typing_extensions.TypeAlias = TurnFailure
+
+@typing.final
+class CancelTurnRequest(google.protobuf.message.Message):
+    """Asks for the end of a turn."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TURN_ID_FIELD_NUMBER: builtins.int
+    turn_id: builtins.str
+    """The turn: `TurnStarted.turn_id`."""
+    def __init__(
+        self,
+        *,
+        turn_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["turn_id", b"turn_id"]) -> None: ...
+
+Global___CancelTurnRequest: typing_extensions.TypeAlias = CancelTurnRequest
+
+@typing.final
+class CancelTurnResponse(google.protobuf.message.Message):
+    """Says that a turn has ended."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___CancelTurnResponse: typing_extensions.TypeAlias = CancelTurnResponse
 
 @typing.final
 class ChatEvent(google.protobuf.message.Message):

@@ -40,6 +40,21 @@ class ChatServiceStub(object):
                 request_serializer=shieldmesh_dot_v1_dot_chat__pb2.ChatRequest.SerializeToString,
                 response_deserializer=shieldmesh_dot_v1_dot_chat__pb2.ChatEvent.FromString,
                 _registered_method=True)
+        self.Resume = channel.unary_stream(
+                '/shieldmesh.v1.ChatService/Resume',
+                request_serializer=shieldmesh_dot_v1_dot_chat__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=shieldmesh_dot_v1_dot_chat__pb2.ChatEvent.FromString,
+                _registered_method=True)
+        self.GetTurn = channel.unary_unary(
+                '/shieldmesh.v1.ChatService/GetTurn',
+                request_serializer=shieldmesh_dot_v1_dot_chat__pb2.GetTurnRequest.SerializeToString,
+                response_deserializer=shieldmesh_dot_v1_dot_chat__pb2.GetTurnResponse.FromString,
+                _registered_method=True)
+        self.CancelTurn = channel.unary_unary(
+                '/shieldmesh.v1.ChatService/CancelTurn',
+                request_serializer=shieldmesh_dot_v1_dot_chat__pb2.CancelTurnRequest.SerializeToString,
+                response_deserializer=shieldmesh_dot_v1_dot_chat__pb2.CancelTurnResponse.FromString,
+                _registered_method=True)
 
 
 class ChatServiceServicer(object):
@@ -51,14 +66,51 @@ class ChatServiceServicer(object):
 
         The first event is `started`, the last one `finished`; sequence numbers count from 1 without a gap. A turn
         that a shield blocks ends normally, with CONTENT_FILTER. An error status means that the mesh could not do its job;
-        its details hold the call path (errors.proto). Cancelling the call ends the turn.
+        its details hold the call path (errors.proto). What becomes of a turn whose caller goes away or whose deadline
+        passes, `ChatRequest.disconnect` says; by default it ends.
 
         Metadata: `x-session-id` (1 to 128 of [A-Za-z0-9._:-]) names the conversation; without it the gateway mints one.
 
         Errors: INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (PROFILE_NOT_FOUND), DEADLINE_EXCEEDED, UNAVAILABLE
         (SERVICE_UNAVAILABLE), RESOURCE_EXHAUSTED (QUEUE_FULL), INTERNAL.
-        A stream of events is not a "response":
+        A stream of events is not a "response", and that of Resume is Chat's:
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """Streams the events of a turn after one that the caller has seen: first those that are logged, then the others as they
+        come, each once and in order. It ends as the turn ends: after `finished`, or with the turn's error. Cancelling this
+        call changes nothing about the turn. Any number of callers MAY follow a turn at the same time.
+
+        Metadata: who asks MUST be who began the turn: the same tenant or, where none is authenticated, the same
+        `x-session-id`. For everybody else the turn does not exist.
+
+        Errors: those of the turn; NOT_FOUND (TURN_NOT_FOUND) also for turns whose time in the log is over;
+        INVALID_ARGUMENT (FIELD_INVALID); DATA_LOSS (TURN_LOST) after the last event that is left of a turn whose service
+        died.
+        A stream of events is not a "response", and that of Resume is Chat's:
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTurn(self, request, context):
+        """Gives what there is of a turn at this moment. Who may ask, and the errors: as for Resume.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelTurn(self, request, context):
+        """Ends a turn from another call. Its readers get what was released, and `finished` with the reason CANCELLED. The
+        response comes when generation has stopped. A turn that has ended already stays as it is. Who may ask, and the
+        errors: as for Resume.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,6 +123,21 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.Chat,
                     request_deserializer=shieldmesh_dot_v1_dot_chat__pb2.ChatRequest.FromString,
                     response_serializer=shieldmesh_dot_v1_dot_chat__pb2.ChatEvent.SerializeToString,
+            ),
+            'Resume': grpc.unary_stream_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=shieldmesh_dot_v1_dot_chat__pb2.ResumeRequest.FromString,
+                    response_serializer=shieldmesh_dot_v1_dot_chat__pb2.ChatEvent.SerializeToString,
+            ),
+            'GetTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTurn,
+                    request_deserializer=shieldmesh_dot_v1_dot_chat__pb2.GetTurnRequest.FromString,
+                    response_serializer=shieldmesh_dot_v1_dot_chat__pb2.GetTurnResponse.SerializeToString,
+            ),
+            'CancelTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelTurn,
+                    request_deserializer=shieldmesh_dot_v1_dot_chat__pb2.CancelTurnRequest.FromString,
+                    response_serializer=shieldmesh_dot_v1_dot_chat__pb2.CancelTurnResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -101,6 +168,87 @@ class ChatService(object):
             '/shieldmesh.v1.ChatService/Chat',
             shieldmesh_dot_v1_dot_chat__pb2.ChatRequest.SerializeToString,
             shieldmesh_dot_v1_dot_chat__pb2.ChatEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/shieldmesh.v1.ChatService/Resume',
+            shieldmesh_dot_v1_dot_chat__pb2.ResumeRequest.SerializeToString,
+            shieldmesh_dot_v1_dot_chat__pb2.ChatEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shieldmesh.v1.ChatService/GetTurn',
+            shieldmesh_dot_v1_dot_chat__pb2.GetTurnRequest.SerializeToString,
+            shieldmesh_dot_v1_dot_chat__pb2.GetTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shieldmesh.v1.ChatService/CancelTurn',
+            shieldmesh_dot_v1_dot_chat__pb2.CancelTurnRequest.SerializeToString,
+            shieldmesh_dot_v1_dot_chat__pb2.CancelTurnResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,7 +41,55 @@ _ChatServiceChatType = typing_extensions.TypeVar(
     ],
 )
 
-class ChatServiceStub(typing.Generic[_ChatServiceChatType]):
+_ChatServiceResumeType = typing_extensions.TypeVar(
+    '_ChatServiceResumeType',
+    grpc.UnaryStreamMultiCallable[
+        shieldmesh.v1.chat_pb2.ResumeRequest,
+        shieldmesh.v1.chat_pb2.ChatEvent,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        shieldmesh.v1.chat_pb2.ResumeRequest,
+        shieldmesh.v1.chat_pb2.ChatEvent,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        shieldmesh.v1.chat_pb2.ResumeRequest,
+        shieldmesh.v1.chat_pb2.ChatEvent,
+    ],
+)
+
+_ChatServiceGetTurnType = typing_extensions.TypeVar(
+    '_ChatServiceGetTurnType',
+    grpc.UnaryUnaryMultiCallable[
+        shieldmesh.v1.chat_pb2.GetTurnRequest,
+        shieldmesh.v1.chat_pb2.GetTurnResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        shieldmesh.v1.chat_pb2.GetTurnRequest,
+        shieldmesh.v1.chat_pb2.GetTurnResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        shieldmesh.v1.chat_pb2.GetTurnRequest,
+        shieldmesh.v1.chat_pb2.GetTurnResponse,
+    ],
+)
+
+_ChatServiceCancelTurnType = typing_extensions.TypeVar(
+    '_ChatServiceCancelTurnType',
+    grpc.UnaryUnaryMultiCallable[
+        shieldmesh.v1.chat_pb2.CancelTurnRequest,
+        shieldmesh.v1.chat_pb2.CancelTurnResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        shieldmesh.v1.chat_pb2.CancelTurnRequest,
+        shieldmesh.v1.chat_pb2.CancelTurnResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        shieldmesh.v1.chat_pb2.CancelTurnRequest,
+        shieldmesh.v1.chat_pb2.CancelTurnResponse,
+    ],
+)
+
+class ChatServiceStub(typing.Generic[_ChatServiceChatType, _ChatServiceResumeType, _ChatServiceGetTurnType, _ChatServiceCancelTurnType]):
     """Answers messages with guarded streams of tokens. The gateway serves it to the world, the orchestrator to the gateway."""
 
     @typing.overload
@@ -49,6 +97,18 @@ class ChatServiceStub(typing.Generic[_ChatServiceChatType]):
         grpc.UnaryStreamMultiCallable[
             shieldmesh.v1.chat_pb2.ChatRequest,
             shieldmesh.v1.chat_pb2.ChatEvent,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            shieldmesh.v1.chat_pb2.ResumeRequest,
+            shieldmesh.v1.chat_pb2.ChatEvent,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            shieldmesh.v1.chat_pb2.GetTurnRequest,
+            shieldmesh.v1.chat_pb2.GetTurnResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            shieldmesh.v1.chat_pb2.CancelTurnRequest,
+            shieldmesh.v1.chat_pb2.CancelTurnResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -58,6 +118,18 @@ class ChatServiceStub(typing.Generic[_ChatServiceChatType]):
             shieldmesh.v1.chat_pb2.ChatRequest,
             shieldmesh.v1.chat_pb2.ChatEvent,
         ],
+        grpc.aio.UnaryStreamMultiCallable[
+            shieldmesh.v1.chat_pb2.ResumeRequest,
+            shieldmesh.v1.chat_pb2.ChatEvent,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            shieldmesh.v1.chat_pb2.GetTurnRequest,
+            shieldmesh.v1.chat_pb2.GetTurnResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            shieldmesh.v1.chat_pb2.CancelTurnRequest,
+            shieldmesh.v1.chat_pb2.CancelTurnResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     Chat: _ChatServiceChatType
@@ -65,20 +137,59 @@ class ChatServiceStub(typing.Generic[_ChatServiceChatType]):
 
     The first event is `started`, the last one `finished`; sequence numbers count from 1 without a gap. A turn
     that a shield blocks ends normally, with CONTENT_FILTER. An error status means that the mesh could not do its job;
-    its details hold the call path (errors.proto). Cancelling the call ends the turn.
+    its details hold the call path (errors.proto). What becomes of a turn whose caller goes away or whose deadline
+    passes, `ChatRequest.disconnect` says; by default it ends.
 
     Metadata: `x-session-id` (1 to 128 of [A-Za-z0-9._:-]) names the conversation; without it the gateway mints one.
 
     Errors: INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (PROFILE_NOT_FOUND), DEADLINE_EXCEEDED, UNAVAILABLE
     (SERVICE_UNAVAILABLE), RESOURCE_EXHAUSTED (QUEUE_FULL), INTERNAL.
-    A stream of events is not a "response":
+    A stream of events is not a "response", and that of Resume is Chat's:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+
+    Resume: _ChatServiceResumeType
+    """Streams the events of a turn after one that the caller has seen: first those that are logged, then the others as they
+    come, each once and in order. It ends as the turn ends: after `finished`, or with the turn's error. Cancelling this
+    call changes nothing about the turn. Any number of callers MAY follow a turn at the same time.
+
+    Metadata: who asks MUST be who began the turn: the same tenant or, where none is authenticated, the same
+    `x-session-id`. For everybody else the turn does not exist.
+
+    Errors: those of the turn; NOT_FOUND (TURN_NOT_FOUND) also for turns whose time in the log is over;
+    INVALID_ARGUMENT (FIELD_INVALID); DATA_LOSS (TURN_LOST) after the last event that is left of a turn whose service
+    died.
+    A stream of events is not a "response", and that of Resume is Chat's:
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+
+    GetTurn: _ChatServiceGetTurnType
+    """Gives what there is of a turn at this moment. Who may ask, and the errors: as for Resume."""
+
+    CancelTurn: _ChatServiceCancelTurnType
+    """Ends a turn from another call. Its readers get what was released, and `finished` with the reason CANCELLED. The
+    response comes when generation has stopped. A turn that has ended already stays as it is. Who may ask, and the
+    errors: as for Resume.
     """
 
 ChatServiceAsyncStub: typing_extensions.TypeAlias = ChatServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         shieldmesh.v1.chat_pb2.ChatRequest,
         shieldmesh.v1.chat_pb2.ChatEvent,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        shieldmesh.v1.chat_pb2.ResumeRequest,
+        shieldmesh.v1.chat_pb2.ChatEvent,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        shieldmesh.v1.chat_pb2.GetTurnRequest,
+        shieldmesh.v1.chat_pb2.GetTurnResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        shieldmesh.v1.chat_pb2.CancelTurnRequest,
+        shieldmesh.v1.chat_pb2.CancelTurnResponse,
     ],
 ]
 
@@ -95,14 +206,56 @@ class ChatServiceServicer(metaclass=abc.ABCMeta):
 
         The first event is `started`, the last one `finished`; sequence numbers count from 1 without a gap. A turn
         that a shield blocks ends normally, with CONTENT_FILTER. An error status means that the mesh could not do its job;
-        its details hold the call path (errors.proto). Cancelling the call ends the turn.
+        its details hold the call path (errors.proto). What becomes of a turn whose caller goes away or whose deadline
+        passes, `ChatRequest.disconnect` says; by default it ends.
 
         Metadata: `x-session-id` (1 to 128 of [A-Za-z0-9._:-]) names the conversation; without it the gateway mints one.
 
         Errors: INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (PROFILE_NOT_FOUND), DEADLINE_EXCEEDED, UNAVAILABLE
         (SERVICE_UNAVAILABLE), RESOURCE_EXHAUSTED (QUEUE_FULL), INTERNAL.
-        A stream of events is not a "response":
+        A stream of events is not a "response", and that of Resume is Chat's:
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+
+    @abc.abstractmethod
+    def Resume(
+        self,
+        request: shieldmesh.v1.chat_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[shieldmesh.v1.chat_pb2.ChatEvent], collections.abc.AsyncIterator[shieldmesh.v1.chat_pb2.ChatEvent]]:
+        """Streams the events of a turn after one that the caller has seen: first those that are logged, then the others as they
+        come, each once and in order. It ends as the turn ends: after `finished`, or with the turn's error. Cancelling this
+        call changes nothing about the turn. Any number of callers MAY follow a turn at the same time.
+
+        Metadata: who asks MUST be who began the turn: the same tenant or, where none is authenticated, the same
+        `x-session-id`. For everybody else the turn does not exist.
+
+        Errors: those of the turn; NOT_FOUND (TURN_NOT_FOUND) also for turns whose time in the log is over;
+        INVALID_ARGUMENT (FIELD_INVALID); DATA_LOSS (TURN_LOST) after the last event that is left of a turn whose service
+        died.
+        A stream of events is not a "response", and that of Resume is Chat's:
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+
+    @abc.abstractmethod
+    def GetTurn(
+        self,
+        request: shieldmesh.v1.chat_pb2.GetTurnRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[shieldmesh.v1.chat_pb2.GetTurnResponse, collections.abc.Awaitable[shieldmesh.v1.chat_pb2.GetTurnResponse]]:
+        """Gives what there is of a turn at this moment. Who may ask, and the errors: as for Resume."""
+
+    @abc.abstractmethod
+    def CancelTurn(
+        self,
+        request: shieldmesh.v1.chat_pb2.CancelTurnRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[shieldmesh.v1.chat_pb2.CancelTurnResponse, collections.abc.Awaitable[shieldmesh.v1.chat_pb2.CancelTurnResponse]]:
+        """Ends a turn from another call. Its readers get what was released, and `finished` with the reason CANCELLED. The
+        response comes when generation has stopped. A turn that has ended already stays as it is. Who may ask, and the
+        errors: as for Resume.
         """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

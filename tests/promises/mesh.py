@@ -19,6 +19,8 @@ from gateway.proxy import add_chat_proxy
 from services.inference.configuration import Configuration
 from services.inference.registry import Registry, ServedModel, open_models
 from services.inference.servicer import InferenceServicer
+from services.orchestrator.log.sqlite import open_sqlite
+from services.orchestrator.running import RunningTurns, running_turns
 from services.orchestrator.servicer import ChatServicer
 from services.orchestrator.turn import Services
 from services.shield.service import open_service as open_shields
@@ -79,6 +81,8 @@ class Mesh:
     profiles: dict[str, Profile]
     served: list[Served] = field(default_factory=list[Served])
     around: dict[str, MeshInterceptor] = field(default_factory=dict[str, MeshInterceptor])
+    turns: RunningTurns | None = None
+    """Those of the orchestrator."""
 
     def target(self, service: str) -> str:
         """Where a service is, in gRPC's notation."""
@@ -108,12 +112,18 @@ class Mesh:
         return sum(model.backend.generated_tokens for model in self.models.models.values())
 
     async def idle(self) -> None:
-        """Returns when no service serves a call any more, and no engine runs."""
+        """Returns when no service serves a call any more, no engine runs, and the turn log has all."""
         async with asyncio.timeout(TIMEOUT):
             while any(around.running for around in self.around.values()):
                 for around in self.around.values():
                     await around.wait_idle()
+            await self.logged()
         assert [model.admission.running for model in self.models.models.values()] == [0] * len(self.models.models)
+
+    async def logged(self) -> None:
+        """Returns when the turn log has all that was released; it waits for no time then."""
+        if self.turns is not None:
+            await self.turns.log.find("")
 
     def calls_of(self, turn: str) -> list[Served]:
         """What was served for a turn."""
@@ -237,9 +247,11 @@ def _real(mesh: Mesh, window: int) -> dict[str, OpenService]:
             models=InferenceServiceStub(channels.get(mesh.target("inference"))),
             window=window,
         )
-        servicer = ChatServicer(lambda: Profiles(mesh.profiles), services)
-        chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)
-        yield
+        async with open_sqlite(None, retention=3600.0, backlog=1_000_000) as log, running_turns(log) as turns:
+            mesh.turns = turns
+            servicer = ChatServicer(lambda: Profiles(mesh.profiles), services, turns)
+            chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)
+            yield
 
     def shield(server: grpc.aio.Server) -> Any:
         return open_shields(server, default_timeout=5.0, max_characters=100_000_000, kept_shields=64)

@@ -157,6 +157,7 @@ def test_the_hop_that_ran_out_of_time_says_so(tmp_path: Path, place: str) -> Non
                     await clock.until(lambda: mesh.model("narrow").admission.running == 1)
                 turn = asyncio.create_task(mesh.client.chat("hello", timeout=50).result())
                 await clock.until(lambda: _is_at_work(mesh, loop, slow, place))
+                await mesh.logged()
                 loop.ring_next()
                 await clock.until(turn.done)
                 error = turn.exception()

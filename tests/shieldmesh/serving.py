@@ -20,7 +20,26 @@ Handler = Callable[[chat_pb2.ChatRequest], AsyncGenerator[chat_pb2.ChatEvent]]
 Stub: TypeAlias = "chat_pb2_grpc.ChatServiceAsyncStub"  # exists for type checkers alone
 
 
-class Chat(chat_pb2_grpc.ChatServiceServicer):
+class OnlyChat(chat_pb2_grpc.ChatServiceServicer):
+    """A chat service without the methods for turns that run."""
+
+    def Resume(  # noqa: N802  # the contract's name
+        self, request: chat_pb2.ResumeRequest, context: object
+    ) -> AsyncGenerator[chat_pb2.ChatEvent]:
+        raise NotImplementedError
+
+    async def GetTurn(  # noqa: N802  # the contract's name
+        self, request: chat_pb2.GetTurnRequest, context: object
+    ) -> chat_pb2.GetTurnResponse:
+        raise NotImplementedError
+
+    async def CancelTurn(  # noqa: N802  # the contract's name
+        self, request: chat_pb2.CancelTurnRequest, context: object
+    ) -> chat_pb2.CancelTurnResponse:
+        raise NotImplementedError
+
+
+class Chat(OnlyChat):
     """Does what the handler does."""
 
     def __init__(self, handler: Handler) -> None:

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from services.orchestrator.log.sqlite import open_sqlite
+from services.orchestrator.running import running_turns
 from services.orchestrator.servicer import ChatServicer
 from services.orchestrator.turn import Services
 from shieldmesh import calls, channels
@@ -113,6 +115,8 @@ async def serving(
     directory: Path,
     *profiles: Profile,
     window: int = 16_384,
+    log_file: Path | None = None,
+    backlog: int = 1_000_000,
     live: Callable[[], Profiles] | None = None,
 ) -> AsyncGenerator[Stub]:
     """A stub of an orchestrator with these profiles, or live ones, between the two services of the script."""
@@ -132,17 +136,20 @@ async def serving(
         shield_pb2_grpc.add_ShieldServiceServicer_to_server(script, shield)
         inference, models = await serve("inference")
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(script, inference)
+        # As in a process of its own: the turns that are left end before what they call.
+        stack.push_async_callback(channels.close)
+        log = await stack.enter_async_context(open_sqlite(log_file, retention=3600.0, backlog=backlog))
+        running = await stack.enter_async_context(running_turns(log))
         orchestrator, turns = await serve("orchestrator")
         services = Services(
             shields=shield_pb2_grpc.ShieldServiceStub(channels.get(shields)),
             models=inference_pb2_grpc.InferenceServiceStub(channels.get(models)),
             window=window,
         )
-        servicer = ChatServicer(live or (lambda: fixed), services)
+        servicer = ChatServicer(live or (lambda: fixed), services, running)
         chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, orchestrator)
         for server in (shield, inference, orchestrator):
             await server.start()
-        stack.push_async_callback(channels.close)
         yield chat_pb2_grpc.ChatServiceStub(channels.get(turns))
 
 

@@ -11,11 +11,12 @@ import grpc
 from shieldmesh import errors
 from shieldmesh.errors import Hop, MeshError
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc, generation_pb2, policy_pb2
+from tests.shieldmesh.serving import OnlyChat
 
 Context = grpc.aio.ServicerContext[chat_pb2.ChatRequest, chat_pb2.ChatEvent]
 
 
-class ScriptedChat(chat_pb2_grpc.ChatServiceServicer):
+class ScriptedChat(OnlyChat):
     """Streams the given events, then ends, fails with `error`, or waits for a cancellation.
 
     Attributes:

@@ -13,12 +13,13 @@ from shieldmesh.interceptors import INNER, edge
 from shieldmesh.interceptors.call import ServerIdentity, ServerInterceptor
 from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
+from tests.shieldmesh.serving import OnlyChat
 
 TIMEOUT = 10.0
 INTERNAL = (("x-request-id", "r-1"), ("x-tenant-id", "t-1"), ("x-profile", "p-1"), ("x-profile-version", "v-1"))
 
 
-class Witness(chat_pb2_grpc.ChatServiceServicer):
+class Witness(OnlyChat):
     """Notes the context in which it is called."""
 
     def __init__(self) -> None:

@@ -25,6 +25,7 @@ from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.telemetry import Name
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc, shield_pb2, shield_pb2_grpc
 from tests.promises.observing import SpanLedger
+from tests.shieldmesh.serving import OnlyChat
 
 TIMEOUT: Final = 30.0
 """Seconds until a test gives up waiting."""
@@ -223,7 +224,7 @@ def instrumented(spans: "Spans") -> Generator[None]:
         theirs.uninstrument()
 
 
-class Service(chat_pb2_grpc.ChatServiceServicer, shield_pb2_grpc.ShieldServiceServicer):
+class Service(OnlyChat, shield_pb2_grpc.ShieldServiceServicer):
     """Streams some messages, then does `work`, which may fail or never end; unary calls do it at once."""
 
     def __init__(self, work: Callable[[], Any] | None = None, messages: int = 1) -> None:

@@ -1,0 +1,218 @@
+"""The turn log's file: an SQLite database, which one thread of one process reads and writes."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from .turn_log import Owner, Record, from_bytes, lost, to_bytes
+
+VERSION: Final = 1
+"""Of the tables; a file with another one is not touched."""
+
+PAGE: Final = 256
+"""Events that are read at a time."""
+
+_TABLES: Final = """
+CREATE TABLE turns (
+  number INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  tenant TEXT NOT NULL,
+  session TEXT NOT NULL,
+  ending BLOB,  -- NULL while it runs
+  expires REAL  -- seconds of the Unix epoch
+);
+CREATE INDEX turns_by_expiry ON turns (expires);
+CREATE TABLE events (
+  turn INTEGER NOT NULL REFERENCES turns ON DELETE CASCADE,
+  sequence INTEGER NOT NULL,
+  event BLOB NOT NULL,
+  PRIMARY KEY (turn, sequence)
+) WITHOUT ROWID;
+"""
+
+
+class LogFileError(Exception):
+    """The file cannot be used; the message says which, why, and what to do."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is written in one transaction."""
+
+    begun: list[tuple[str, Owner]] = field(default_factory=list[tuple[str, Owner]])
+    events: list[tuple[str, int, bytes]] = field(default_factory=list[tuple[str, int, bytes]])
+    sealed: list[tuple[str, bytes]] = field(default_factory=list[tuple[str, bytes]])
+    size: int = 0
+    """Bytes of the events."""
+
+    def __bool__(self) -> bool:
+        return bool(self.begun or self.events or self.sealed)
+
+    def turns(self) -> set[str]:
+        """Those that something is said of."""
+        return {entry[0] for entries in (self.begun, self.events, self.sealed) for entry in entries}
+
+    def add(self, later: "Batch") -> None:
+        """Appends what was written later."""
+        self.begun += later.begun
+        self.events += later.events
+        self.sealed += later.sealed
+        self.size += later.size
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some events of a turn."""
+
+    events: list[tuple[int, bytes]]
+    ending: bytes | None
+    """How the turn ended; None while it runs or when more events follow."""
+
+
+class LogFile:
+    """The database. Use it in the thread that made it."""
+
+    def __init__(self, path: Path | None, retention: float) -> None:
+        """Opens or makes the file; turns that a process before left open are lost.
+
+        Args:
+            path: Where it is; None: in a temporary file that goes with the process.
+            retention: Seconds that a turn is kept after its end.
+
+        Raises:
+            LogFileError: it cannot be used.
+        """
+        self._retention = retention
+        self._numbers: dict[str, int] = {}
+        """The turns that run, by id."""
+        with _explained(path):
+            self._db = _connect(path)
+            _prepare(self._db, path)
+            with self._db:
+                self._db.execute(
+                    "UPDATE turns SET ending = ?, expires = ? WHERE ending IS NULL", (to_bytes(lost()), self._expiry())
+                )
+
+    def write(self, batch: Batch) -> None:
+        """Keeps the batch.
+
+        Raises:
+            sqlite3.Error: nothing of it is kept, and its turns are lost.
+        """
+        try:
+            with self._db:
+                self._begin(batch)
+                numbers = self._numbers
+                self._db.executemany(
+                    "INSERT INTO events VALUES (?, ?, ?)",
+                    ((numbers[turn], sequence, event) for turn, sequence, event in batch.events if turn in numbers),
+                )
+                expiry = self._expiry()
+                self._db.executemany(
+                    "UPDATE turns SET ending = ?, expires = ? WHERE number = ?",
+                    ((ending, expiry, numbers[turn]) for turn, ending in batch.sealed if turn in numbers),
+                )
+        except BaseException:
+            for turn in batch.turns():
+                self._numbers.pop(turn, None)
+            raise
+        for turn, _ in batch.sealed:
+            self._numbers.pop(turn, None)
+
+    def find(self, turn: str) -> Record | None:
+        """What is known of a turn."""
+        row = self._db.execute("SELECT tenant, session, ending FROM turns WHERE id = ?", (turn,)).fetchone()
+        if row is None:
+            return None
+        tenant, session, ending = row
+        ending = self._ending(turn, ending)
+        error = None if ending is None else from_bytes(ending)
+        return Record(Owner(tenant, session), sealed=ending is not None, error=error)
+
+    def page(self, turn: str, after: int) -> Page:
+        """The next events of a turn, and its end if nothing follows them."""
+        row = self._db.execute("SELECT number, ending FROM turns WHERE id = ?", (turn,)).fetchone()
+        if row is None:
+            return Page([], to_bytes(lost()))
+        number, ending = row
+        events = self._db.execute(
+            "SELECT sequence, event FROM events WHERE turn = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+            (number, after, PAGE),
+        ).fetchall()
+        return Page(events, None if len(events) == PAGE else self._ending(turn, ending))
+
+    def expire(self) -> int:
+        """Deletes the turns whose time is over, so that nothing of them is left in the file; how many."""
+        with self._db:
+            deleted = self._db.execute("DELETE FROM turns WHERE expires < ?", (time.time(),)).rowcount
+        self._db.execute("PRAGMA incremental_vacuum")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return deleted
+
+    def close(self) -> None:
+        """Closes the file; what was written is in it."""
+        self._db.close()
+
+    def _begin(self, batch: Batch) -> None:
+        for turn, owner in batch.begun:
+            inserted = self._db.execute(
+                "INSERT OR IGNORE INTO turns (id, tenant, session) VALUES (?, ?, ?)",
+                (turn, owner.tenant, owner.session),
+            )
+            # A turn that is kept already has had its writer: a second one must not mix its events in.
+            if inserted.rowcount and inserted.lastrowid is not None:
+                self._numbers[turn] = inserted.lastrowid
+
+    def _ending(self, turn: str, ending: bytes | None) -> bytes | None:
+        if ending is None and turn not in self._numbers:
+            return to_bytes(lost())
+        return ending
+
+    def _expiry(self) -> float:
+        return time.time() + self._retention
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    if path is None:
+        return sqlite3.connect("")
+    # What models said is for nobody else's eyes; SQLite gives its other files the same mode.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    return sqlite3.connect(path, timeout=0)
+
+
+def _prepare(db: sqlite3.Connection, path: Path | None) -> None:
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    # Alone: two processes on one file could not wake one another's readers.
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA foreign_keys = ON")
+    db.execute("PRAGMA secure_delete = ON")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+    elif version != VERSION:
+        raise LogFileError(
+            f"the turn log {path} is of version {version}, expected {VERSION}: move it away, or name another file"
+        )
+
+
+@contextmanager
+def _explained(path: Path | None) -> Generator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise LogFileError(
+                f"the turn log {path} is in use by another process: give each orchestrator a file of its own"
+            ) from None
+        raise LogFileError(f"the turn log {path} cannot be used: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise LogFileError(f"the turn log {path} cannot be used: {error}; name another file, or move it away") from None
+    except OSError as error:
+        raise LogFileError(f"the turn log {path} cannot be opened: {error.strerror}") from None

@@ -1,0 +1,175 @@
+"""The turns that run in this process, apart from the calls that began them, and in step with the turn log.
+
+```text
+Turn.run() ──▶ outbox ──▶ numbered ──▶ the log's backlog ──▶ the caller
+                                                         └─▶ nobody, when the caller is gone and the turn goes on
+```
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from shieldmesh.errors import (
+    CancelledCallError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    MeshError,
+    UnavailableError,
+)
+from shieldmesh.interceptors.errors import typed
+from shieldmesh.v1 import chat_pb2
+
+from .log.turn_log import Owner, TurnLog
+from .report import late
+from .turn import Turn
+from .waiting import until_done
+
+
+@asynccontextmanager
+async def running_turns(log: TurnLog) -> AsyncGenerator["RunningTurns"]:
+    """The turns that run inside the block; those that are left at its end are ended."""
+    turns = RunningTurns(log)
+    try:
+        yield turns
+    finally:
+        await turns.close()
+
+
+class RunningTurns:
+    """The turns of this process, by id.
+
+    Attributes:
+        log: Where their events are kept.
+    """
+
+    def __init__(self, log: TurnLog) -> None:
+        self.log = log
+        self._turns: dict[str, RunningTurn] = {}
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def start(self, turn: Turn) -> "RunningTurn":
+        """Runs a turn in a task of its own, in a copy of the current context.
+
+        Raises:
+            FailedPreconditionError: a turn with this id runs already.
+        """
+        name = turn.identity.request_id
+        if name in self._turns:
+            raise FailedPreconditionError("this turn runs already: resume it instead", reason="TURN_EXISTS")
+        running = self._turns[name] = RunningTurn(turn, self.log, lambda: self._turns.pop(name, None))
+        return running
+
+    def find(self, turn: str) -> "RunningTurn | None":
+        """The turn with this id, if it runs here."""
+        return self._turns.get(turn)
+
+    async def close(self) -> None:
+        """Ends the turns that still run; what they released is in the log's backlog then."""
+        for turn in list(self._turns.values()):
+            await turn.cut()
+
+
+class RunningTurn:
+    """A turn at work. It ends by itself, with its caller if its policy says so, or because somebody stops it."""
+
+    def __init__(self, turn: Turn, log: TurnLog, ended: Callable[[], object]) -> None:
+        """`ended` is called when its end is in the log's backlog."""
+        self._turn = turn
+        self._id = turn.identity.request_id
+        self._log = log
+        self._ended = ended
+        self._sequence = 0
+        self._sealed = False
+        self._why: MeshError = CancelledCallError("the turn was cancelled", reason="TURN_CANCELLED")
+        """Why the work was cancelled, if it was."""
+        self._rest: asyncio.Task[None] | None = None
+        log.begin(self._id, Owner(turn.identity.tenant_id, turn.identity.session_id))
+        self._work = asyncio.create_task(turn.run())
+        self._work.add_done_callback(lambda _: turn.outbox.close())
+
+    async def events(self) -> AsyncGenerator[chat_pb2.ChatEvent]:
+        """The turn's events, from `started` to `finished`, numbered, for the caller who began it.
+
+        Close it: when the caller leaves before the end, the turn ends or goes on as its policy says.
+
+        Raises:
+            MeshError: a service that the turn needs failed, or its time is over.
+        """
+        try:
+            while (event := await self._next()) is not None:
+                yield event
+        finally:
+            if not self._sealed:
+                await self._left()
+
+    async def stop(self) -> None:
+        """Ends the turn with what was released so far; returns when nothing is generated any more."""
+        self._turn.stop()
+        await asyncio.wait([self._work])
+
+    async def cut(self) -> None:
+        """Ends the turn in its middle, because the service stops."""
+        self._why = UnavailableError("the service that ran the turn stops", reason="SERVICE_STOPPING")
+        self._work.cancel()
+        await until_done(self._work)
+        if self._rest is not None:
+            await until_done(self._rest)
+
+    async def _next(self) -> chat_pb2.ChatEvent | None:
+        """The next event, which the log has taken; None after the last. Who cancels this loses nothing.
+
+        Raises:
+            MeshError: the turn failed.
+        """
+        await self._log.room()
+        event = await self._turn.outbox.take()
+        if event is None:
+            error = self._failure()
+            self._seal(error)
+            if error is not None:
+                raise error
+            return None
+        self._sequence += 1
+        event.sequence = self._sequence
+        self._log.append(self._id, self._sequence, event.SerializeToString())
+        return event
+
+    async def _left(self) -> None:
+        """The caller is gone before the end."""
+        if self._turn.disconnect == "cancel" and not self._work.done():
+            if late():
+                self._why = DeadlineExceededError("the deadline of the turn's caller passed")
+            self._work.cancel()
+            try:
+                await until_done(self._work)
+            finally:
+                self._go_on()
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._work.done() and self._work.cancelled():
+            # What was on its way out is not released any more.
+            self._seal(self._why)
+        else:
+            self._rest = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        """Takes what nobody waits for any more, for the log."""
+        with suppress(MeshError):  # the log has it
+            while await self._next() is not None:
+                pass
+
+    def _failure(self) -> MeshError | None:
+        if self._work.cancelled():
+            return self._why
+        error = self._work.exception()
+        return None if error is None else typed(error)
+
+    def _seal(self, error: MeshError | None) -> None:
+        self._sealed = True
+        self._log.seal(self._id, error)
+        self._ended()

@@ -1,0 +1,118 @@
+"""What is special about the turn log in an SQLite file."""
+
+import asyncio
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from services.orchestrator.log.file import LogFile, LogFileError
+from services.orchestrator.log.sqlite import open_sqlite
+from services.orchestrator.log.turn_log import Owner
+from shieldmesh.errors import DataLossError
+
+OWNER = Owner("", "s")
+TEXT = b"something that a model said"
+
+
+async def test_one_file_has_one_process(tmp_path: Path) -> None:
+    """A second one hears which file is in use, and what to do."""
+    path = tmp_path / "turns.db"
+    async with open_sqlite(path, retention=1.0, backlog=1):
+        with pytest.raises(LogFileError, match=r"turns.db is in use by another process: give each"):
+            async with open_sqlite(path, retention=1.0, backlog=1):
+                pass
+    async with open_sqlite(path, retention=1.0, backlog=1):
+        pass
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"no database" * 1000)
+
+
+def _directory(path: Path) -> None:
+    path.mkdir()
+
+
+def _of_another_version(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (_of_another_version, "of version 99, expected 1"),
+        (_garbage, "file is not a database"),
+        (_directory, "cannot be opened: Is a directory"),
+    ],
+    ids=["version", "garbage", "directory"],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, make: Callable[[Path], None], says: str) -> None:
+    """What is wrong is said with the file's name, and the file stays as it is."""
+    path = tmp_path / "turns.db"
+    make(path)
+    with pytest.raises(LogFileError, match=f"turns.db .*{says}"):
+        LogFile(path, 1.0)
+
+
+async def test_nobody_else_can_read_it(tmp_path: Path) -> None:
+    """All files of the log are for their user alone."""
+    async with open_sqlite(tmp_path / "turns.db", retention=1.0, backlog=1) as log:
+        log.begin("t", OWNER)
+        await log.find("t")
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in files(tmp_path)}
+    assert modes == dict.fromkeys(["turns.db", "turns.db-wal"], 0o600)
+
+
+async def test_what_is_deleted_is_gone(tmp_path: Path) -> None:
+    """No byte of a turn whose time is over is left on the disk."""
+    async with open_sqlite(tmp_path / "turns.db", retention=0.0, backlog=1_000_000) as log:
+        log.begin("t", OWNER)
+        for number in range(1, 1000):
+            log.append("t", number, TEXT)
+        log.seal("t")
+        assert await log.find("t") is not None
+        assert any(TEXT in path.read_bytes() for path in files(tmp_path))
+        while await log.find("t") is not None:
+            await log.expire()
+            await asyncio.sleep(0.001)
+        assert not any(TEXT in path.read_bytes() for path in files(tmp_path))
+
+
+async def test_what_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn whose events the disk refuses ends with an error for its readers; others and later ones are well."""
+    async with asyncio.timeout(20), open_sqlite(tmp_path / "turns.db", retention=60.0, backlog=10) as log:
+        log.begin("well", OWNER)
+        log.begin("ill", OWNER)
+        log.append("ill", 1, TEXT)
+        await log.find("ill")
+        following = log.follow("ill", 0)
+        assert await anext(following) == TEXT
+        waiting = asyncio.ensure_future(anext(following))
+        with monkeypatch.context() as broken:
+            broken.setattr(LogFile, "_expiry", _disk_full)
+            log.append("ill", 2, TEXT)
+            await log.room()
+            with pytest.raises(DataLossError):
+                await waiting
+        log.append("ill", 3, TEXT)
+        log.seal("ill")
+        log.append("well", 1, TEXT)
+        log.seal("well")
+        assert [event async for event in log.follow("well", 0)] == [TEXT]
+        with pytest.raises(DataLossError):
+            await anext(log.follow("ill", 1))
+
+
+def files(directory: Path) -> list[Path]:
+    """What the directory holds."""
+    return list(directory.iterdir())
+
+
+def _disk_full(file: LogFile) -> float:
+    del file
+    raise sqlite3.OperationalError("database or disk is full")
