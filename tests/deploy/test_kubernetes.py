@@ -145,8 +145,15 @@ def test_the_profiles_are_the_repositorys() -> None:
     configmaps = {document["metadata"]["name"]: document["data"] for document in of_kind(rendered(BASE), "ConfigMap")}
     (profiles,) = (data for name, data in configmaps.items() if name.startswith("profiles-"))
     assert profiles == {path.name: path.read_text() for path in (ROOT / "profiles").glob("*.yaml")}
-    (mount,) = container("orchestrator")["volumeMounts"]
+    (mount,) = (each for each in container("orchestrator")["volumeMounts"] if each["name"] == "profiles")
     assert mount["mountPath"] == environment("orchestrator")["SHIELDMESH_ORCHESTRATOR_PROFILES"]
+
+
+def test_the_turn_log_has_a_place() -> None:
+    """Its file lies in the one directory of the orchestrator that can be written to."""
+    (mount,) = (each for each in container("orchestrator")["volumeMounts"] if not each.get("readOnly"))
+    file = environment("orchestrator")["SHIELDMESH_ORCHESTRATOR_TURN_LOG"]
+    assert file == f"{mount['mountPath']}/turns.db"
 
 
 def test_the_models_are_those_that_the_profiles_use() -> None:
