@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from services.orchestrator.log.backlog import Backlog
 from shieldmesh import calls, context
 from shieldmesh.context import RequestContext
 from shieldmesh.errors import (
@@ -301,6 +302,28 @@ async def test_a_slow_log_slows_the_turn(tmp_path: Path) -> None:
         with context.use(OURS):
             assert text_of(await serving.run(stub)) == "".join(words)
             assert text_of(await resume(stub)) == "".join(words)
+
+
+async def test_a_turn_waits_for_room_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the log has no room, nothing is released; when it has, all is."""
+    asked, given = asyncio.Event(), asyncio.Event()
+
+    async def room(backlog: Backlog) -> None:
+        del backlog
+        asked.set()
+        await given.wait()
+
+    monkeypatch.setattr(Backlog, "room", room)
+    async with serving.serving(Script(), tmp_path, profile()) as stub:
+        with context.use(OURS):
+            heard: list[chat_pb2.ChatEvent] = []
+            reading = asyncio.create_task(serving.collect(stub, heard))
+            await asyncio.wait_for(asked.wait(), TIMEOUT)
+            assert (await fetch(stub)).events == []
+            assert not heard
+            given.set()
+            await reading
+            assert text_of(heard) == "hello"
 
 
 @pytest.mark.parametrize(

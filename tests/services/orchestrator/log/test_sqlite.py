@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.orchestrator.log.file import LogFile, LogFileError
+from services.orchestrator.log.file import LogFile, LogFileError, Page
 from services.orchestrator.log.sqlite import open_sqlite
 from services.orchestrator.log.turn_log import Owner
 from shieldmesh.errors import DataLossError
@@ -106,6 +106,35 @@ async def test_what_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytes
         assert [event async for event in log.follow("well", 0)] == [TEXT]
         with pytest.raises(DataLossError):
             await anext(log.follow("ill", 1))
+
+
+async def test_who_waits_asks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that has all there is looks again when its turn has news, and not before."""
+    looks: list[str] = []
+    page = LogFile.page
+
+    def counted(file: LogFile, turn: str, after: int) -> Page:
+        looks.append(turn)
+        return page(file, turn, after)
+
+    monkeypatch.setattr(LogFile, "page", counted)
+    async with asyncio.timeout(20), open_sqlite(tmp_path / "turns.db", retention=60.0, backlog=10) as log:
+        log.begin("t", OWNER)
+        following = log.follow("t", 0)
+        first = asyncio.ensure_future(anext(following))
+        await log.find("t")
+        log.append("t", 1, TEXT)
+        assert await first == TEXT
+        waiting = asyncio.ensure_future(anext(following))
+        await log.find("t")
+        await log.find("t")
+        before = len(looks)
+        for number in range(1, 20):
+            log.append("other", number, TEXT)
+            await log.find("t")
+        assert len(looks) == before
+        log.append("t", 2, TEXT)
+        assert await waiting == TEXT
 
 
 def files(directory: Path) -> list[Path]:
