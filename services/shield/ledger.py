@@ -10,11 +10,11 @@ The rules, each of which depends on the text alone and not on how it was cut, no
 3. A block counts as soon as every start up to it is decided; of several, the one that starts first. It is the last
    thing that is said.
 4. A finding is told when the release has passed its start, so none behind a block is. Each is told with its own action,
-   also where another's wins.
+   also where another's wins; one inside another of the same shield, kind and action is not told beside it.
 5. Nothing waits for a slow shield that holds nothing: what it has not said when a block comes is not said.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -108,6 +108,7 @@ class Ledger:
         self._relaxed: set[int] = set()
         self._pending: list[Judged] = []
         self._failures: list[Failure] = []
+        self._told: dict[tuple[int, Action, str], tuple[int, int]] = {}
         self._released = 0
         self._final = False
         self._blocked = False
@@ -200,7 +201,17 @@ class Ledger:
         self._blocked = block is not None and max(decided, release) > block.start
         if self._blocked and block is not None and not _passed(block, release):
             told.append(block)
-        return Release(release, edits, tuple(sorted(told)), failures, self._blocked)
+        return Release(release, edits, tuple(self._outermost(told)), failures, self._blocked)
+
+    def _outermost(self, told: Iterable[Judged]) -> Iterator[Judged]:
+        """What is to be told, by place, without what lies inside what was told. The block is, whatever it lies in."""
+        for each in sorted(told):
+            key = (each.shield, each.action, each.finding.kind)
+            start, end = self._told.get(key, (0, -1))
+            if each.end <= end and start <= each.start and each.action != policy_pb2.ACTION_BLOCK:
+                continue
+            self._told[key] = (each.start, each.end)
+            yield each
 
     def _judge(self, shield: int, findings: Iterable[Finding]) -> None:
         for finding in findings:

@@ -26,7 +26,7 @@ from shieldmesh import Action, Delta, Finished, FinishReason, Verdict, channels
 from shieldmesh.v1 import shield_pb2
 from tests.services.shield.remoting import Answer, TalkingShields, detector, service
 
-from .mesh import REPLAY, TIMEOUT, Mesh, OpenService, deny, running
+from .mesh import REPLAY, TIMEOUT, Mesh, OpenService, deny, eventually, running
 from .observing import observed
 
 SECRET: Final = "what the exception says"
@@ -206,8 +206,8 @@ async def test_a_shield_that_fails_counts_as_its_policy_says(
                 assert (passed.text, passed.finished.reason) == ("an owl", FinishReason.STOP)
                 assert told(passed) == [(way, Action.FLAG, failing.reason)]
             await mesh.idle()
+            await eventually(lambda: not seen.spans.open)
     assert SECRET not in seen.stream.getvalue()
-    assert not seen.spans.open
 
 
 @asynccontextmanager

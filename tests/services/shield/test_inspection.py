@@ -179,3 +179,15 @@ class Hurried:
     def __init__(self, shield: QuickShield) -> None:
         self.rules = _rules("hurried", timeout=1e-9)
         self.lane = shield.lane
+
+
+async def test_a_finding_inside_another_is_told_once() -> None:
+    """A number that two patterns see is one verdict, in any cut; another beside it is told, too."""
+    guard = await shields(FLAG, FLAG, FLAG, FLAG)
+    text = "Call +1 415 555 2671 or 415-555-2671."
+    for pieces in ([text], list(text), [text[:9], text[9:]]):
+        outcome = await inspect(guard, pieces)
+        assert [(each.finding.kind, each.start, each.end) for each in outcome.told] == [
+            ("phone", 5, 20),
+            ("phone", 24, 36),
+        ]
