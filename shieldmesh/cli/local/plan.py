@@ -13,7 +13,7 @@ STOP_ORDER: Final = (("gateway",), ("orchestrator",), ("shield", "inference"))
 PROCESS: Final[Mapping[str, str]] = MappingProxyType(
     {
         # The thread of grpc.aio that waits for finished operations waits for the sockets, too. gRPC's event engine has
-        # threads of its own for that, which wake the other one: half as much processor time again for each message.
+        # threads of its own for that, which wake the other one: a third to a half more processor time for each message.
         # gRPC reads this when it is imported, so nothing inside the process can say it.
         "GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener"
     }
