@@ -8,9 +8,9 @@ from typing import Final, TypeAlias
 import grpc
 
 from shieldmesh import calls
-from shieldmesh.errors import USAGE_KEY, InternalError
-from shieldmesh.interceptors.client import WRITE_FAILED, at_once
-from shieldmesh.v1 import generation_pb2, inference_pb2
+from shieldmesh.ending import GenerationEnding
+from shieldmesh.errors import InternalError
+from shieldmesh.v1 import inference_pb2
 
 from .waiting import until_done
 
@@ -21,8 +21,6 @@ Take = Callable[[inference_pb2.GenerateEvent], Awaitable[None]]
 STOP_SECONDS: Final = 2.0
 """How long a stopped engine may take to say what it generated, before the call is cancelled without that. It has heard
 `stop` by then: waiting for the account costs no tokens."""
-
-_A_MOMENT: Final = 0.001
 
 
 async def generate(rpc: "Rpc", opening: inference_pb2.GenerateOpen, take: Take, let_go: Callable[[], None]) -> None:
@@ -41,7 +39,7 @@ async def generate(rpc: "Rpc", opening: inference_pb2.GenerateOpen, take: Take, 
     """
     async with calls.bidi(rpc) as call:
         opened = asyncio.Event()
-        ending = _Ending()
+        ending = GenerationEnding()
         call.add_done_callback(ending.note)
         reader = asyncio.create_task(_converse(call, opening, opened, ending, take))
         try:
@@ -52,39 +50,8 @@ async def generate(rpc: "Rpc", opening: inference_pb2.GenerateOpen, take: Take, 
                 await until_done(asyncio.create_task(_stop(call, opened, reader)))
 
 
-class _Ending:
-    """How the call ended, as its server said it.
-
-    A call tells its end once, and grpc.aio takes a write that failed for an end. What the server said is known then to
-    who looked before, or comes into the call later without a word.
-
-    Attributes:
-        usage: What a generation cost that ended without `finished`.
-    """
-
-    def __init__(self) -> None:
-        self.usage: generation_pb2.Usage | None = None
-        self._heard = False
-
-    def note(self, call: grpc.aio.Call) -> None:
-        """Looks at the status of a call that is done."""
-        if at_once(call.details()) == WRITE_FAILED:
-            return
-        for key, value in at_once(call.trailing_metadata()) or ():
-            if key == USAGE_KEY and isinstance(value, bytes):
-                self.usage = generation_pb2.Usage.FromString(value)
-        self._heard = True
-
-    async def heard(self, call: grpc.aio.Call) -> None:
-        """Returns when the server has said it. It has, once there is nothing more to read: this takes a moment."""
-        self.note(call)
-        while not self._heard:
-            await asyncio.sleep(_A_MOMENT)
-            self.note(call)
-
-
 async def _converse(
-    call: "Call", opening: inference_pb2.GenerateOpen, opened: asyncio.Event, ending: _Ending, take: Take
+    call: "Call", opening: inference_pb2.GenerateOpen, opened: asyncio.Event, ending: GenerationEnding, take: Take
 ) -> None:
     finished = False
     try:

@@ -10,9 +10,9 @@ import grpc
 
 from services.inference.backend import Finish, GenerationRequest, Step, Usage
 from shieldmesh import calls, channels
-from shieldmesh.errors import USAGE_KEY, UnavailableError
-from shieldmesh.interceptors.client import WRITE_FAILED, at_once
-from shieldmesh.v1 import generation_pb2, inference_pb2, inference_pb2_grpc
+from shieldmesh.ending import GenerationEnding
+from shieldmesh.errors import UnavailableError
+from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
 
 from .options import RemoteOptions
 from .translation import REASONS, from_delta, from_usage, to_opening
@@ -60,7 +60,7 @@ class RemoteGeneration:
         self._backend = backend
         self._opening = opening
         self._stopped = asyncio.Event()
-        self._ending = _Ending()
+        self._ending = GenerationEnding()
 
     async def batches(self) -> AsyncGenerator[Sequence[Step], None]:
         """See `Generation.batches`."""
@@ -78,8 +78,9 @@ class RemoteGeneration:
                         self._count(event.delta.token_count)
                         yield [from_delta(event.delta)]
             except grpc.aio.AioRpcError:
-                await self._ending.heard.wait()
-                self.usage = self._ending.usage or self.usage
+                await self._ending.heard(call)
+                if self._ending.usage is not None:
+                    self.usage = from_usage(self._ending.usage)
                 raise
             finally:
                 talking.cancel()
@@ -101,25 +102,3 @@ class RemoteGeneration:
     def _count(self, tokens: int) -> None:
         self.usage = replace(self.usage, completion=self.usage.completion + tokens)
         self._backend.generated_tokens += tokens
-
-
-class _Ending:
-    """How the call ended, as its server said it.
-
-    Attributes:
-        heard: Set when the server has said it, not only this side.
-        usage: What a generation cost that failed.
-    """
-
-    def __init__(self) -> None:
-        self.heard = asyncio.Event()
-        self.usage: Usage | None = None
-
-    def note(self, call: grpc.aio.Call) -> None:
-        """Looks at the status of a call that is done."""
-        if at_once(call.details()) == WRITE_FAILED:
-            return
-        for key, value in at_once(call.trailing_metadata()) or ():
-            if key == USAGE_KEY and isinstance(value, bytes):
-                self.usage = from_usage(generation_pb2.Usage.FromString(value))
-        self.heard.set()
