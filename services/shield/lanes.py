@@ -91,6 +91,8 @@ class Lanes:
             reading.cancel()
             await self._close()
             await asyncio.wait([reading])
+            if not reading.cancelled():
+                reading.exception()  # looked at, or asyncio would complain that nobody did
 
     async def _read(self, texts: AsyncIterator[shield_pb2.InspectText]) -> None:
         async for text in texts:
