@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from shieldmesh import server, settings
-from shieldmesh.profile.policy import MAX_TIMEOUT
+from shieldmesh.profile.entry import MAX_TIMEOUT
 from shieldmesh.settings import Secret, ServiceSettings
 
 from .detector_api import Listening

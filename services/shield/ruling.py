@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from shieldmesh import errors
+from shieldmesh.profile.entry import MAX_PLACEHOLDER, MAX_TIMEOUT
 from shieldmesh.profile.options import SHIELD_TYPES
-from shieldmesh.profile.policy import MAX_TIMEOUT
 from shieldmesh.profile.wire import PARTS
 from shieldmesh.v1 import policy_pb2
 
 from .shield import Rules, Threshold
 
-MAX_PLACEHOLDER: Final = 64
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
 _FIELD: Final = re.compile(r"\{[^}]*\}")
 _ACTIONS: Final = frozenset(policy_pb2.Action.values()) - {policy_pb2.ACTION_UNSPECIFIED}

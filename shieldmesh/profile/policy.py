@@ -13,8 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from .entry import MAX_TIMEOUT as MAX_TIMEOUT  # noqa: PLC0414  # others look for it here
-from .entry import Part, ShieldEntry
+from .entry import MAX_TIMEOUT, Part, ShieldEntry
 from .options import (
     ClassifierOptions,
     DenyListOptions,
