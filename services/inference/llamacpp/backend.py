@@ -11,12 +11,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from services.inference.backend import GenerationRequest, Step, Usage
+from services.inference.chat_completion import Json
 from services.inference.options import refused
 from shieldmesh import context
 from shieldmesh.errors import InternalError, InvalidArgumentError, MeshError
 
 from . import engine, weights
-from .body import Json, chat_completion
+from .body import engine_request
 from .chunks import ChunkReader
 from .mailbox import Mailbox
 from .options import LlamaOptions, LlamaRequestOptions
@@ -87,7 +88,7 @@ class LlamaBackend:
             options = LlamaRequestOptions.model_validate(dict(request.options))
         except ValidationError as error:
             raise refused(error, LlamaRequestOptions) from None
-        return LlamaGeneration(self, chat_completion(request, options), self._threads)
+        return LlamaGeneration(self, engine_request(request, options), self._threads)
 
     def count(self, *, tokens: int = 0, running: int = 0) -> None:
         """Adds to the counters; called in the threads of the generations."""

@@ -16,7 +16,7 @@ from shieldmesh.errors import MeshError
 
 from . import failures
 from .answer import Answer
-from .body import chat_completion
+from .body import server_request
 from .chunks import ChunkReader
 from .options import OpenAIOptions, OpenAIRequestOptions, Timeouts
 from .patience import Patience, StoppedError
@@ -48,7 +48,7 @@ class OpenAIBackend:
             OpenAIRequestOptions.model_validate(dict(request.options))
         except ValidationError as error:
             raise refused(error, OpenAIRequestOptions) from None
-        return OpenAIGeneration(self, chat_completion(request, self.options))
+        return OpenAIGeneration(self, server_request(request, self.options))
 
     def answer(self, reader: ChunkReader) -> Answer:
         """A new exchange with the server, over the running loop's client."""

@@ -1,4 +1,4 @@
-"""A request in the words of OpenAI's chat completions. Pure."""
+"""A request in the words of an OpenAI-compatible server, and in those alone that it is said to know. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from services.inference.backend import GenerationRequest, Message, Sampling, Tool
+from services.inference.backend import GenerationRequest
+from services.inference.chat_completion import Json, chat_completion
 from shieldmesh.errors import InvalidArgumentError
 
 from .options import Dialect, OpenAIOptions
-
-Json = dict[str, Any]  # JSON has no better type
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ _DIALECTS: Final[Mapping[Dialect, _Dialect]] = MappingProxyType(
 )
 
 
-def chat_completion(request: GenerationRequest, options: OpenAIOptions) -> bytes:
+def server_request(request: GenerationRequest, options: OpenAIOptions) -> bytes:
     """The body for `request`, as JSON.
 
     Raises:
@@ -60,50 +59,8 @@ def chat_completion(request: GenerationRequest, options: OpenAIOptions) -> bytes
         )
     body: Json = {
         "model": options.model,
-        "messages": [_message(message) for message in request.messages],
-        "stream": True,
-        "stream_options": {"include_usage": True},
+        **chat_completion(request, seeds=dialect.seeds, max_tokens=options.max_tokens_field),
         **dialect.exact,
-        **_sampling(request.sampling, dialect, options.max_tokens_field),
         **options.extra,
     }
-    if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
-    if request.json_schema is not None:
-        schema = {"name": "answer", "strict": True, "schema": json.loads(request.json_schema)}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _message(message: Message) -> Json:
-    result: Json = {"role": message.role, "content": message.text}
-    if message.tool_calls:
-        result["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id:
-        result["tool_call_id"] = message.tool_call_id
-    return result
-
-
-def _sampling(sampling: Sampling, dialect: _Dialect, max_tokens_field: str) -> Json:
-    given: Json = {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "frequency_penalty": sampling.frequency_penalty,
-        "presence_penalty": sampling.presence_penalty,
-        max_tokens_field: sampling.max_tokens,
-        "seed": None if sampling.seed is None else sampling.seed % dialect.seeds,
-        "stop": list(sampling.stop) or None,
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _tool(tool: Tool) -> Json:
-    parameters: Json = json.loads(tool.parameters) if tool.parameters else {"type": "object", "properties": {}}
-    return {
-        "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
-    }

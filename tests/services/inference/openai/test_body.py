@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.inference.backend import GenerationRequest, Message, Sampling, Tool, ToolCall
-from services.inference.openai.body import chat_completion
+from services.inference.openai.body import server_request
 from services.inference.openai.options import OpenAIOptions
 from shieldmesh.errors import InvalidArgumentError
 
@@ -114,5 +114,5 @@ def test_what_the_server_is_not_said_to_know_is_refused(
 
 def body(request: GenerationRequest, **options: Any) -> dict[str, Any]:
     given = OpenAIOptions.model_validate({"url": "http://localhost:1/v1", "model": "m", **options})
-    decoded: dict[str, Any] = json.loads(chat_completion(request, given))
+    decoded: dict[str, Any] = json.loads(server_request(request, given))
     return decoded
