@@ -33,3 +33,8 @@ def disconnect(profile: Profile, asked: chat_pb2.Disconnect.ValueType) -> Discon
             field="disconnect",
         )
     return word
+
+
+def to_wire(word: Disconnect) -> chat_pb2.Disconnect.ValueType:
+    """The contract's name of it."""
+    return chat_pb2.Disconnect.Value(f"DISCONNECT_{word.upper()}")

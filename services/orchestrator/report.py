@@ -63,7 +63,10 @@ def reported(profile: Profile, account: Account, lanes: Lanes) -> Generator[None
         meters.running_turns.add(-1, running)
         summary = account.finished(lanes)
         about = {Name.PROFILE: profile.name, Name.PROFILE_VERSION: profile.version, Name.OUTCOME: outcome}
-        trace.get_current_span().set_attributes(about)
+        span = trace.get_current_span()
+        # That of the call has ended when the turn's caller left it to another reader.
+        if span.is_recording():
+            span.set_attributes(about)
         _measure(profile, summary, outcome)
         _tell(profile, account, summary, outcome, error)
 

@@ -21,6 +21,7 @@ from shieldmesh.interceptors.errors import typed
 from shieldmesh.v1 import chat_pb2
 
 from .log.turn_log import Owner, TurnLog
+from .readers import Readers
 from .report import late
 from .turn import Turn
 from .waiting import until_done
@@ -66,6 +67,16 @@ class RunningTurns:
         """The turn with this id, if it runs here."""
         return self._turns.get(turn)
 
+    @asynccontextmanager
+    async def following(self, turn: str) -> AsyncGenerator[None]:
+        """Around the reading of a turn in the log: if it runs here, it does not want for readers meanwhile."""
+        running = self._turns.get(turn)
+        if running is None:
+            yield
+        else:
+            async with running.followed():
+                yield
+
     async def close(self) -> None:
         """Ends the turns that still run; what they released is in the log's backlog then."""
         for turn in list(self._turns.values()):
@@ -73,7 +84,7 @@ class RunningTurns:
 
 
 class RunningTurn:
-    """A turn at work. It ends by itself, with its caller if its policy says so, or because somebody stops it."""
+    """A turn at work. It ends by itself, for want of readers if its policy says so, or because somebody stops it."""
 
     def __init__(self, turn: Turn, log: TurnLog, ended: Callable[[], object]) -> None:
         """`ended` is called when its end is in the log's backlog."""
@@ -89,11 +100,13 @@ class RunningTurn:
         log.begin(self._id, Owner(turn.identity.tenant_id, turn.identity.session_id))
         self._work = asyncio.create_task(turn.run())
         self._work.add_done_callback(lambda _: turn.outbox.close())
+        self._readers = Readers(turn.patience, self._work.cancel)
 
     async def events(self) -> AsyncGenerator[chat_pb2.ChatEvent]:
         """The turn's events, from `started` to `finished`, numbered, for the caller who began it.
 
-        Close it: when the caller leaves before the end, the turn ends or goes on as its policy says.
+        Close it: when the caller leaves before the end, the turn ends or goes on as its policy says. It goes on, too,
+        while somebody follows it.
 
         Raises:
             MeshError: a service that the turn needs failed, or its time is over.
@@ -104,6 +117,15 @@ class RunningTurn:
         finally:
             if not self._sealed:
                 await self._left()
+
+    @asynccontextmanager
+    async def followed(self) -> AsyncGenerator[None]:
+        """Around the reading of the turn by somebody else than the caller who began it."""
+        self._readers.join()
+        try:
+            yield
+        finally:
+            await self._leave()
 
     async def stop(self) -> None:
         """Ends the turn with what was released so far; returns when nothing is generated any more."""
@@ -139,16 +161,20 @@ class RunningTurn:
 
     async def _left(self) -> None:
         """The caller is gone before the end."""
-        if self._turn.disconnect == "cancel" and not self._work.done():
-            if late():
-                self._why = DeadlineExceededError("the deadline of the turn's caller passed")
+        if self._turn.patience is not None and late():
+            self._why = DeadlineExceededError("the deadline of the turn's caller passed")
             self._work.cancel()
-            try:
-                await until_done(self._work)
-            finally:
-                self._go_on()
-        else:
+        try:
+            await self._leave()
+        finally:
             self._go_on()
+
+    async def _leave(self) -> None:
+        """A reader is gone; if that ends the turn, returns when it has ended."""
+        if not self._sealed:
+            self._readers.leave()
+            if self._work.cancelling():
+                await until_done(self._work)
 
     def _go_on(self) -> None:
         if self._work.done() and self._work.cancelled():
@@ -171,5 +197,6 @@ class RunningTurn:
 
     def _seal(self, error: MeshError | None) -> None:
         self._sealed = True
+        self._readers.forget()
         self._log.seal(self._id, error)
         self._ended()

@@ -52,7 +52,8 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         if request.after_sequence > LARGEST_SEQUENCE:
             raise InvalidArgumentError("no turn has so many events", field="after_sequence")
         await self._own(request.turn_id)
-        async with aclosing(self._turns.log.follow(request.turn_id, request.after_sequence)) as events:
+        following = self._turns.log.follow(request.turn_id, request.after_sequence)
+        async with self._turns.following(request.turn_id), aclosing(following) as events:
             async for event in events:
                 yield chat_pb2.ChatEvent.FromString(event)
 

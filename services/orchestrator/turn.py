@@ -18,13 +18,14 @@ import grpc
 
 from shieldmesh import calls, context
 from shieldmesh.context import RequestContext, new_id
-from shieldmesh.errors import DeadlineExceededError, InternalError
+from shieldmesh.errors import DeadlineExceededError, InternalError, duration
 from shieldmesh.profile import Profile
 from shieldmesh.profile.policy import Disconnect
 from shieldmesh.telemetry import SpanName, trace_id, tracer
 from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2, shield_pb2
 
 from .account import Account
+from .disconnect import to_wire
 from .generation import generate
 from .lanes import Lanes
 from .mailbox import Mailbox
@@ -65,7 +66,7 @@ class Turn:
 
     Attributes:
         identity: Whose it is, and by when it must have ended.
-        disconnect: What becomes of it when its caller goes away.
+        patience: Seconds that it goes on when nobody reads it; None: to its end.
         outbox: What the client is to see, from `started` to `finished`, to be numbered by its reader.
     """
 
@@ -80,7 +81,7 @@ class Turn:
     ) -> None:
         """`candidate` runs beside the profile without acting."""
         self.identity = _identity(profile, disconnect)
-        self.disconnect = disconnect
+        self.patience = profile.policy.reconnect_grace if disconnect == "cancel" else None
         self.outbox = Mailbox(merge_events, event_weight, services.window)
         self._profile = profile
         self._policy = profile.policy
@@ -93,6 +94,7 @@ class Turn:
         self._input_cleared = asyncio.Event()
         self._all_shown = False
         self._at_once = self._policy.output.mode == "observe"
+        self._disconnect: Disconnect = disconnect
         self._key = secrets.token_bytes(16) if self._policy.wants_pseudonyms else b""
         self._stopped = False
         self._limit: asyncio.Timeout | None = None
@@ -129,7 +131,7 @@ class Turn:
 
     def _span(self) -> AbstractContextManager[object]:
         """A span for turns that can outlive the span of the call that began them."""
-        return nullcontext() if self.disconnect == "cancel" else tracer().start_as_current_span(SpanName.TURN)
+        return nullcontext() if self.patience == 0 else tracer().start_as_current_span(SpanName.TURN)
 
     def _started(self) -> chat_pb2.TurnStarted:
         ours = self.identity
@@ -140,6 +142,8 @@ class Turn:
             profile_version=self._profile.version,
             model=self._policy.model,
             trace_id=trace_id(),
+            disconnect=to_wire(self._disconnect),
+            reconnect_grace=duration(self.patience or 0),
         )
 
     @asynccontextmanager

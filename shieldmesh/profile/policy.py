@@ -243,6 +243,8 @@ class Policy(Part):
     disconnect: Disconnect = "cancel"
     """What becomes of a turn whose caller goes away: it ends; or goes on, until the caller's deadline (`drain`) or for
     as long as the limits allow (`detach`)."""
+    reconnect_grace: float = Field(default=0.0, ge=0, le=3600)
+    """Seconds that a turn with `cancel` goes on when nobody reads it any more, for its caller to come back."""
     limits: Limits = Limits()
     model_options: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
     """Options of the model's backend, passed on as they are."""

@@ -33,7 +33,9 @@ class _DisconnectEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     DISCONNECT_UNSPECIFIED: _Disconnect.ValueType  # 0
     """The profile decides."""
     DISCONNECT_CANCEL: _Disconnect.ValueType  # 1
-    """The turn ends, and the engine stops."""
+    """The turn ends, and the engine stops, once nobody has read it for `TurnStarted.reconnect_grace`, at the latest at
+    its caller's deadline.
+    """
     DISCONNECT_DRAIN: _Disconnect.ValueType  # 2
     """The turn goes on until its caller's deadline."""
     DISCONNECT_DETACH: _Disconnect.ValueType  # 3
@@ -45,7 +47,9 @@ class Disconnect(_Disconnect, metaclass=_DisconnectEnumTypeWrapper):
 DISCONNECT_UNSPECIFIED: Disconnect.ValueType  # 0
 """The profile decides."""
 DISCONNECT_CANCEL: Disconnect.ValueType  # 1
-"""The turn ends, and the engine stops."""
+"""The turn ends, and the engine stops, once nobody has read it for `TurnStarted.reconnect_grace`, at the latest at
+its caller's deadline.
+"""
 DISCONNECT_DRAIN: Disconnect.ValueType  # 2
 """The turn goes on until its caller's deadline."""
 DISCONNECT_DETACH: Disconnect.ValueType  # 3
@@ -320,6 +324,8 @@ class TurnStarted(google.protobuf.message.Message):
     PROFILE_VERSION_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
+    DISCONNECT_FIELD_NUMBER: builtins.int
+    RECONNECT_GRACE_FIELD_NUMBER: builtins.int
     turn_id: builtins.str
     """The turn: a UUIDv7."""
     session_id: builtins.str
@@ -332,6 +338,14 @@ class TurnStarted(google.protobuf.message.Message):
     """The model."""
     trace_id: builtins.str
     """The trace of the turn as 32 hexadecimal digits; empty when tracing is off."""
+    disconnect: Global___Disconnect.ValueType
+    """What becomes of the turn when nobody reads it any more. Never unspecified."""
+    @property
+    def reconnect_grace(self) -> google.protobuf.duration_pb2.Duration:
+        """How long it goes on then, for its caller to come back, where `disconnect` is DISCONNECT_CANCEL. A client that does
+        not want the rest of a turn with a grace SHOULD call CancelTurn.
+        """
+
     def __init__(
         self,
         *,
@@ -341,8 +355,11 @@ class TurnStarted(google.protobuf.message.Message):
         profile_version: builtins.str = ...,
         model: builtins.str = ...,
         trace_id: builtins.str = ...,
+        disconnect: Global___Disconnect.ValueType = ...,
+        reconnect_grace: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "profile", b"profile", "profile_version", b"profile_version", "session_id", b"session_id", "trace_id", b"trace_id", "turn_id", b"turn_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["reconnect_grace", b"reconnect_grace"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["disconnect", b"disconnect", "model", b"model", "profile", b"profile", "profile_version", b"profile_version", "reconnect_grace", b"reconnect_grace", "session_id", b"session_id", "trace_id", b"trace_id", "turn_id", b"turn_id"]) -> None: ...
 
 Global___TurnStarted: typing_extensions.TypeAlias = TurnStarted
 

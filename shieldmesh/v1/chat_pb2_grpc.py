@@ -83,8 +83,9 @@ class ChatServiceServicer(object):
 
     def Resume(self, request, context):
         """Streams the events of a turn after one that the caller has seen: first those that are logged, then the others as they
-        come, each once and in order. It ends as the turn ends: after `finished`, or with the turn's error. Cancelling this
-        call changes nothing about the turn. Any number of callers MAY follow a turn at the same time.
+        come, each once and in order. It ends as the turn ends: after `finished`, or with the turn's error. Any number of
+        callers MAY follow a turn at the same time. Who follows a turn reads it as its caller does: one that ends for want of
+        readers does not end meanwhile.
 
         Metadata: who asks MUST be who began the turn: the same tenant or, where none is authenticated, the same
         `x-session-id`. For everybody else the turn does not exist.

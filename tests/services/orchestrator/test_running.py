@@ -149,6 +149,63 @@ async def test_a_turn_ends_with_its_caller(tmp_path: Path) -> None:
     assert (answer.state, answer.failure.status) == (chat_pb2.TURN_STATE_FAILED, "CANCELLED")
 
 
+async def test_a_caller_comes_back_within_the_grace(tmp_path: Path) -> None:
+    """The turn goes on into the log for its caller, who resumes it and gets the rest, live and once."""
+    model = Model()
+    async with serving.serving(Script(generate=model.generate), tmp_path, profile(reconnect_grace=3600)) as stub:
+        with context.use(OURS):
+            last = await begin(stub, model)
+            model.say("two ")
+            await eventually_says(stub, "one two ")
+            rest = asyncio.create_task(resume(stub, last.sequence))
+            model.say("three", "")
+            assert text_of(await rest) == "two three"
+
+
+async def test_the_grace_ends(tmp_path: Path) -> None:
+    """Nobody comes back, or who came leaves again: the engine stops, and the turn ends as one without a grace does."""
+    for comes_back in (False, True):
+        (directory := tmp_path / str(comes_back)).mkdir()
+        model = Model()
+        # Long enough to come back in, when somebody does.
+        policy = profile(reconnect_grace=2 if comes_back else 0.01)
+        async with serving.serving(Script(generate=model.generate), directory, policy) as stub:
+            with context.use(OURS):
+                last = await begin(stub, model)
+                if comes_back:
+                    await read_one(stub)
+                    assert not model.stopped.is_set()
+                await asyncio.wait_for(model.stopped.wait(), TIMEOUT)
+                failure = await failure_of(resume(stub, last.sequence))
+                assert (type(failure), failure.reason) == (CancelledCallError, "TURN_CANCELLED")
+                assert text_of(list((await fetch(stub)).events)) == "one "
+
+
+async def read_one(stub: Stub) -> None:
+    """Reads the turn's first event once more, and leaves."""
+    async with calls.stream(stub.Resume, chat_pb2.ResumeRequest(turn_id="turn-1"), timeout=TIMEOUT) as events:
+        await events.read()
+
+
+async def test_a_turn_lives_as_long_as_somebody_follows_it(tmp_path: Path) -> None:
+    """Its caller leaves it to another reader, and only when that one leaves, too, the engine stops."""
+    model = Model()
+    async with serving.serving(Script(generate=model.generate), tmp_path, profile()) as stub:
+        with context.use(OURS):
+            async with calls.stream(stub.Chat, request(), timeout=TIMEOUT) as first:
+                await first.read()
+                asked = chat_pb2.ResumeRequest(turn_id="turn-1")
+                second = stub.Resume(asked, timeout=TIMEOUT)
+                await second.read()
+            model.say("one ")
+            await eventually_says(stub, "one ")
+            model.say("two ")
+            await eventually_says(stub, "one two ")
+            assert not model.stopped.is_set()
+            second.cancel()
+            await asyncio.wait_for(model.stopped.wait(), TIMEOUT)
+
+
 @pytest.mark.parametrize("word", ["cancel", "detach"])
 async def test_the_caller_decides_where_the_profile_lets_it(tmp_path: Path, word: str) -> None:
     """A request's word counts before the profile's."""
@@ -337,12 +394,13 @@ async def test_what_no_turn_has_is_refused(tmp_path: Path, turn: str, after: int
     assert failure.value.field == field
 
 
-async def test_a_service_that_stops_seals_what_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("policy", [DETACH, {"reconnect_grace": 3600}], ids=["detach", "grace"])
+async def test_a_service_that_stops_seals_what_runs(tmp_path: Path, policy: dict[str, Any]) -> None:
     """A turn that nobody reads ends with the service, and its log says so afterwards."""
     model = Model()
     log = tmp_path / "turns.db"
     script = Script(generate=model.generate)
-    async with serving.serving(script, tmp_path, profile(**DETACH), log_file=log) as stub:
+    async with serving.serving(script, tmp_path, profile(**policy), log_file=log) as stub:
         with context.use(OURS):
             await begin(stub, model)
     async with serving.serving(script, tmp_path, profile(), log_file=log) as stub:
