@@ -11,10 +11,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from services.inference.backend import GenerationRequest, Step, Usage
-from services.inference.chat_completion import Json
 from services.inference.options import refused
 from shieldmesh import context
 from shieldmesh.errors import InternalError, InvalidArgumentError, MeshError
+from shieldmesh.openai.chat_completion import Json
 
 from . import engine, weights
 from .body import engine_request

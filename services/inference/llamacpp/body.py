@@ -3,7 +3,7 @@
 from typing import Final
 
 from services.inference.backend import GenerationRequest
-from services.inference.chat_completion import Json, chat_completion
+from shieldmesh.openai.chat_completion import Json, chat_completion
 
 from .options import LlamaRequestOptions
 

@@ -13,11 +13,11 @@ from services.inference.options import refused
 from shieldmesh import http
 from shieldmesh.breakers import Breaker
 from shieldmesh.errors import MeshError
+from shieldmesh.openai import failures
+from shieldmesh.openai.answer import Answer
+from shieldmesh.openai.body import server_request
+from shieldmesh.openai.chunks import ChunkReader
 
-from . import failures
-from .answer import Answer
-from .body import server_request
-from .chunks import ChunkReader
 from .options import OpenAIOptions, OpenAIRequestOptions, Timeouts
 from .patience import Patience, StoppedError
 from .retries import Budget, with_retries

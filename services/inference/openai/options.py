@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from services.inference.keys import ApiKey
-
-Dialect = Literal["openai", "vllm", "llama-server"]
+from shieldmesh.openai.body import Dialect
 
 _OURS: Final = frozenset(
     {"messages", "model", "n", "response_format", "stop", "stream", "tools", "functions", "temperature", "max_tokens"}

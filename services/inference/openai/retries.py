@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from shieldmesh.errors import MeshError
+from shieldmesh.openai.failures import PASSING
 
-from .failures import PASSING
 from .options import Retries
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from services.inference.backend import GenerationRequest, Message, Sampling, Tool, ToolCall
-from services.inference.openai.body import server_request
 from services.inference.openai.options import OpenAIOptions
 from shieldmesh.errors import InvalidArgumentError
+from shieldmesh.openai.body import server_request
 
 PLAIN = GenerationRequest((Message("user", "hi"),))
 

@@ -9,7 +9,6 @@ from services.inference.backend import (
     FinishReason,
     Usage,
 )
-from services.inference.openai.events import LONGEST_EVENT
 from shieldmesh.errors import (
     FailedPreconditionError,
     InternalError,
@@ -18,6 +17,7 @@ from shieldmesh.errors import (
     ResourceExhaustedError,
     UnavailableError,
 )
+from shieldmesh.openai.events import LONGEST_EVENT
 
 from .playing import SECRET, asking, failure, play_all
 from .upstream import (

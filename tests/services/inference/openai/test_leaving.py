@@ -9,9 +9,9 @@ from services.inference.backend import (
     Finish,
     Step,
 )
-from services.inference.openai.answer import Answer
 from services.inference.openai.backend import OpenAIBackend
-from services.inference.openai.chunks import ChunkReader
+from shieldmesh.openai.answer import Answer
+from shieldmesh.openai.chunks import ChunkReader
 from tests.services.inference.serving import TIMEOUT, eventually
 
 from .playing import REQUEST, asking, play_all

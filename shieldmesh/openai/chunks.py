@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, Field, ValidationError
 
-from services.inference.backend import FinishReason, Output, ToolFragment, Usage
+from shieldmesh.generation import FinishReason, Output, ToolFragment, Usage
 
 from . import failures
 from .failures import Complaint

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.inference.openai.events import LONGEST_EVENT, EventParser, EventTooLongError
+from shieldmesh.openai.events import LONGEST_EVENT, EventParser, EventTooLongError
 
 STREAM = (
     "data: one\n\n: hello\n\nevent: x\ndata:two 🦜\ndata\ndata: three\u2028four\n\nid: 1\n\ndata: five\n\ndata: six\n"

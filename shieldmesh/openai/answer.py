@@ -11,9 +11,9 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
-from services.inference.backend import Finish, FinishReason, Step
 from shieldmesh import telemetry
 from shieldmesh.errors import Hop, MeshError
+from shieldmesh.generation import Finish, FinishReason, Step
 from shieldmesh.telemetry import Name
 
 from . import failures

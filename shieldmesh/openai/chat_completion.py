@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from .backend import GenerationRequest, Message, Sampling, Tool
+from shieldmesh.generation import GenerationRequest, Message, Sampling, Tool
 
 Json = dict[str, Any]  # JSON has no better type
 

@@ -4,13 +4,29 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal, Protocol
 
-from services.inference.backend import GenerationRequest
-from services.inference.chat_completion import Json, chat_completion
 from shieldmesh.errors import InvalidArgumentError
+from shieldmesh.generation import GenerationRequest
 
-from .options import Dialect, OpenAIOptions
+from .chat_completion import Json, chat_completion
+
+Dialect = Literal["openai", "vllm", "llama-server"]
+
+
+class Server(Protocol):
+    """What must be known of a server to ask it; `services.inference.openai.options` says what each means."""
+
+    @property
+    def model(self) -> str: ...  # noqa: D102
+    @property
+    def dialect(self) -> Dialect: ...  # noqa: D102
+    @property
+    def max_tokens_field(self) -> str: ...  # noqa: D102
+    @property
+    def tools(self) -> bool: ...  # noqa: D102
+    @property
+    def extra(self) -> Mapping[str, Any]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +60,23 @@ _DIALECTS: Final[Mapping[Dialect, _Dialect]] = MappingProxyType(
 )
 
 
-def server_request(request: GenerationRequest, options: OpenAIOptions) -> bytes:
+def server_request(request: GenerationRequest, server: Server) -> bytes:
     """The body for `request`, as JSON.
 
     Raises:
         InvalidArgumentError: the server is not said to know what the request asks.
     """
-    dialect = _DIALECTS[options.dialect]
-    if request.tools and not options.tools:
+    dialect = _DIALECTS[server.dialect]
+    if request.tools and not server.tools:
         raise InvalidArgumentError("this model is given no tools: send none", field="tools")
     if request.sampling.top_k is not None and not dialect.top_k:
         raise InvalidArgumentError(
             "the server of this model is not said to know top_k: leave it out", field="sampling.top_k"
         )
     body: Json = {
-        "model": options.model,
-        **chat_completion(request, seeds=dialect.seeds, max_tokens=options.max_tokens_field),
+        "model": server.model,
+        **chat_completion(request, seeds=dialect.seeds, max_tokens=server.max_tokens_field),
         **dialect.exact,
-        **options.extra,
+        **server.extra,
     }
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

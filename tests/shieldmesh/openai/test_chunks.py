@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.backend import FinishReason, Output, ToolFragment, Usage
-from services.inference.openai.chunks import DONE, ChunkReader
 from shieldmesh.errors import MeshError
+from shieldmesh.generation import FinishReason, Output, ToolFragment, Usage
+from shieldmesh.openai.chunks import DONE, ChunkReader
 
 
 def test_text_reasoning_and_refusals_are_told_apart() -> None:
