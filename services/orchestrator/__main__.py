@@ -19,6 +19,7 @@ from shieldmesh.v1.shield_pb2_grpc import ShieldServiceStub
 from .live import LiveProfiles
 from .log.file import LogFileError
 from .log.sqlite import open_sqlite
+from .log.turn_log import CLAIM_WINDOW
 from .running import running_turns
 from .servicer import ChatServicer
 from .turn import Services
@@ -44,6 +45,8 @@ class OrchestratorSettings(ServiceSettings):
     """The file that keeps what turns released, for one process alone; None: a temporary one that goes with it."""
     turn_retention: float = Field(default=3_600.0, ge=0, le=31_536_000)
     """Seconds that a turn can be resumed and fetched after its end."""
+    idempotency_window: float = Field(default=CLAIM_WINDOW, ge=0, le=31_536_000)
+    """Seconds that an idempotency key stands for its turn."""
     turn_backlog: int = Field(default=16_777_216, ge=1, le=1_073_741_824)
     """Bytes of events that may wait for the turn log, before all turns wait with them."""
 
@@ -64,7 +67,12 @@ def main() -> None:
             window=given.window,
         )
         async with (
-            open_sqlite(given.turn_log, retention=given.turn_retention, backlog=given.turn_backlog) as log,
+            open_sqlite(
+                given.turn_log,
+                retention=given.turn_retention,
+                backlog=given.turn_backlog,
+                claim_window=given.idempotency_window,
+            ) as log,
             running_turns(log) as turns,
             profiles.following() if given.watch_profiles else nullcontext(),
         ):

@@ -8,7 +8,7 @@ Turn.run() ──▶ outbox ──▶ numbered ──▶ the log's backlog ─�
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 
 from shieldmesh.errors import (
     CancelledCallError,
@@ -20,7 +20,7 @@ from shieldmesh.errors import (
 from shieldmesh.interceptors.errors import typed
 from shieldmesh.v1 import chat_pb2
 
-from .log.turn_log import Owner, TurnLog
+from .log.turn_log import LARGEST_SEQUENCE, Owner, TurnLog
 from .readers import Readers
 from .report import late
 from .turn import Turn
@@ -47,6 +47,7 @@ class RunningTurns:
     def __init__(self, log: TurnLog) -> None:
         self.log = log
         self._turns: dict[str, RunningTurn] = {}
+        log.listen(self._asked_to_stop)
 
     def __len__(self) -> int:
         return len(self._turns)
@@ -63,9 +64,30 @@ class RunningTurns:
         running = self._turns[name] = RunningTurn(turn, self.log, lambda: self._turns.pop(name, None))
         return running
 
-    def find(self, turn: str) -> "RunningTurn | None":
-        """The turn with this id, if it runs here."""
-        return self._turns.get(turn)
+    async def stop(self, turn: str) -> None:
+        """Ends a turn with what was released so far, wherever it runs; returns when nothing is generated any more.
+
+        Raises:
+            UnavailableError: it runs elsewhere, and the turn log cannot tell.
+        """
+        running = self._turns.get(turn)
+        if running is not None:
+            await running.stop()
+            return
+        await self.log.ask_to_stop(turn)
+        try:
+            async with aclosing(self.log.follow(turn, LARGEST_SEQUENCE)) as events:
+                async for _ in events:
+                    pass
+        except MeshError:
+            record = await self.log.find(turn)
+            if record is not None and not record.sealed:
+                raise
+
+    def _asked_to_stop(self, turn: str) -> None:
+        running = self._turns.get(turn)
+        if running is not None:
+            running.stop_soon()
 
     @asynccontextmanager
     async def following(self, turn: str) -> AsyncGenerator[None]:
@@ -129,8 +151,12 @@ class RunningTurn:
 
     async def stop(self) -> None:
         """Ends the turn with what was released so far; returns when nothing is generated any more."""
-        self._turn.stop()
+        self.stop_soon()
         await asyncio.wait([self._work])
+
+    def stop_soon(self) -> None:
+        """The same, without waiting."""
+        self._turn.stop()
 
     async def cut(self) -> None:
         """Ends the turn in its middle, because the service stops."""

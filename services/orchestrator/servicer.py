@@ -12,7 +12,7 @@ from shieldmesh.profile.profiles import Shelf
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 
 from .disconnect import disconnect
-from .log.turn_log import Record, owner
+from .log.turn_log import LARGEST_SEQUENCE, Record, owner
 from .prompt import Prompt
 from .report import refused
 from .running import RunningTurns
@@ -20,8 +20,6 @@ from .snapshot import snapshot
 from .turn import Services, Turn
 
 DEFAULT_PROFILE: Final = "default"
-LARGEST_SEQUENCE: Final = 2**63 - 1
-"""What a turn log can count to."""
 
 
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
@@ -70,10 +68,9 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     ) -> chat_pb2.CancelTurnResponse:
         """See `shieldmesh.v1.ChatService.CancelTurn`."""
         del context
-        await self._own(request.turn_id)
-        running = self._turns.find(request.turn_id)
-        if running is not None:
-            await running.stop()
+        record = await self._own(request.turn_id)
+        if not record.sealed:
+            await self._turns.stop(request.turn_id)
         return chat_pb2.CancelTurnResponse()
 
     def _turn(self, request: chat_pb2.ChatRequest) -> Turn:

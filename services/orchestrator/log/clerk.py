@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
@@ -37,7 +38,7 @@ class Clerk:
         self._left: asyncio.Future[None] = self._loop.create_future()
         self._leaving = False
 
-    async def start(self, path: Path | None, retention: float) -> None:
+    async def start(self, path: Path | None, retention: float, claim_window: float) -> None:
         """Opens the file; see `LogFile`.
 
         Raises:
@@ -45,8 +46,8 @@ class Clerk:
         """
         opened: asyncio.Future[None] = self._loop.create_future()
         # It works for all turns: it must not keep the context of whoever came first.
-        run = context.detached().run
-        threading.Thread(target=run, args=(self._run, path, retention, opened), name="turn-log", daemon=True).start()
+        run = partial(context.detached().run, self._run, partial(LogFile, path, retention, claim_window), opened)
+        threading.Thread(target=run, name="turn-log", daemon=True).start()
         await opened
 
     def write(self, batch: Batch) -> None:
@@ -67,7 +68,7 @@ class Clerk:
             try:
                 said = question(file)
             except Exception:  # noqa: BLE001  # as of `_write`
-                error = UnavailableError("the turn log cannot be read", reason="TURN_LOG_UNAVAILABLE")
+                error = UnavailableError("the turn log cannot be used", reason="TURN_LOG_UNAVAILABLE")
                 self._tell(_fail, answer, error)
             else:
                 self._tell(_resolve, answer, said)
@@ -83,9 +84,9 @@ class Clerk:
 
     # In the thread
 
-    def _run(self, path: Path | None, retention: float, opened: asyncio.Future[None]) -> None:
+    def _run(self, open_file: Callable[[], LogFile], opened: asyncio.Future[None]) -> None:
         try:
-            file = LogFile(path, retention)
+            file = open_file()
         except LogFileError as error:
             self._tell(_fail, opened, error)
             return

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from .turn_log import Owner, Record, from_bytes, lost, to_bytes
-
-VERSION: Final = 1
-"""Of the tables; a file with another one is not touched."""
+from .turn_log import CLAIM_WINDOW, Claim, Owner, Record, from_bytes, lost, to_bytes
 
 PAGE: Final = 256
 """Events that are read at a time."""
 
-_TABLES: Final = """
+_TABLES: Final = (
+    """
 CREATE TABLE turns (
   number INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,
@@ -33,7 +31,21 @@ CREATE TABLE events (
   event BLOB NOT NULL,
   PRIMARY KEY (turn, sequence)
 ) WITHOUT ROWID;
-"""
+""",
+    """
+CREATE TABLE claims (
+  key TEXT PRIMARY KEY,
+  turn TEXT NOT NULL,
+  digest BLOB NOT NULL,
+  expires REAL NOT NULL  -- seconds of the Unix epoch
+) WITHOUT ROWID;
+CREATE INDEX claims_by_expiry ON claims (expires);
+""",
+)
+"""The tables, and what each version added to them."""
+
+VERSION: Final = len(_TABLES)
+"""Of the tables; a file with a later one is not touched."""
 
 
 class LogFileError(Exception):
@@ -77,17 +89,19 @@ class Page:
 class LogFile:
     """The database. Use it in the thread that made it."""
 
-    def __init__(self, path: Path | None, retention: float) -> None:
+    def __init__(self, path: Path | None, retention: float, claim_window: float = CLAIM_WINDOW) -> None:
         """Opens or makes the file; turns that a process before left open are lost.
 
         Args:
             path: Where it is; None: in a temporary file that goes with the process.
             retention: Seconds that a turn is kept after its end.
+            claim_window: Seconds that a key stands for its turn.
 
         Raises:
             LogFileError: it cannot be used.
         """
         self._retention = retention
+        self._claim_window = claim_window
         self._numbers: dict[str, int] = {}
         """The turns that run, by id."""
         with _explained(path):
@@ -146,10 +160,25 @@ class LogFile:
         ).fetchall()
         return Page(events, None if len(events) == PAGE else self._ending(turn, ending))
 
-    def expire(self) -> int:
-        """Deletes the turns whose time is over, so that nothing of them is left in the file; how many."""
+    def claim(self, key: str, turn: str, digest: bytes) -> Claim:
+        """The claim on a key: this one, unless there is an earlier one whose time is not over."""
+        now = time.time()
         with self._db:
-            deleted = self._db.execute("DELETE FROM turns WHERE expires < ?", (time.time(),)).rowcount
+            self._db.execute("DELETE FROM claims WHERE key = ? AND expires < ?", (key, now))
+            self._db.execute(
+                "INSERT OR IGNORE INTO claims VALUES (?, ?, ?, ?)", (key, turn, digest, now + self._claim_window)
+            )
+            return Claim(*self._db.execute("SELECT turn, digest FROM claims WHERE key = ?", (key,)).fetchone())
+
+    def expire(self) -> int:
+        """Deletes the turns whose time is over, so that nothing of them is left in the file; how many.
+
+        Claims whose time is over go, too.
+        """
+        now = time.time()
+        with self._db:
+            deleted = self._db.execute("DELETE FROM turns WHERE expires < ?", (now,)).rowcount
+            self._db.execute("DELETE FROM claims WHERE expires < ?", (now,))
         self._db.execute("PRAGMA incremental_vacuum")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return deleted
@@ -194,12 +223,13 @@ def _prepare(db: sqlite3.Connection, path: Path | None) -> None:
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("PRAGMA secure_delete = ON")
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
-    elif version != VERSION:
+    if not 0 <= version <= VERSION:
         raise LogFileError(
             f"the turn log {path} is of version {version}, expected {VERSION}: move it away, or name another file"
         )
+    if version < VERSION:
+        missing = "".join(_TABLES[version:])
+        db.executescript(f"BEGIN; {missing} PRAGMA user_version = {VERSION}; COMMIT;")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ moments before: see docs/turns.md.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from shieldmesh.errors import MeshError
 from .backlog import Backlog
 from .clerk import Clerk
 from .file import Batch, LogFile
-from .turn_log import Owner, Record, from_bytes, lost, to_bytes
+from .turn_log import CLAIM_WINDOW, Claim, Owner, Record, from_bytes, lost, to_bytes
 
 GATHER_SECONDS: Final = 0.025
 """How long what is written may wait for more of it."""
@@ -33,19 +33,22 @@ _log = structlog.stdlib.get_logger("shieldmesh.turn_log")
 
 
 @asynccontextmanager
-async def open_sqlite(path: Path | None, *, retention: float, backlog: int) -> AsyncGenerator["SqliteLog"]:
+async def open_sqlite(
+    path: Path | None, *, retention: float, backlog: int, claim_window: float = CLAIM_WINDOW
+) -> AsyncGenerator["SqliteLog"]:
     """A turn log in a file; at the end of the block all is written.
 
     Args:
         path: The file, which is made if there is none; None: a temporary one that goes with the process.
         retention: Seconds that a turn is kept after its end.
         backlog: Bytes of events that may wait for the file before turns wait, too.
+        claim_window: Seconds that a key stands for its turn.
 
     Raises:
         LogFileError: the file cannot be used.
     """
     log = SqliteLog(backlog)
-    await log.open(path, retention)
+    await log.open(path, retention, claim_window)
     try:
         yield log
     finally:
@@ -65,14 +68,15 @@ class SqliteLog:
         # What is written is of many turns: it must not be done in the context of one.
         self._nobodys = context.detached()
         self._followers: dict[str, set[asyncio.Event]] = {}
+        self._stop: Callable[[str], object] = _nobody
 
-    async def open(self, path: Path | None, retention: float) -> None:
+    async def open(self, path: Path | None, retention: float, claim_window: float) -> None:
         """Opens the file.
 
         Raises:
             LogFileError: it cannot be used.
         """
-        await self._clerk.start(path, retention)
+        await self._clerk.start(path, retention, claim_window)
 
     async def close(self) -> None:
         """Returns when all is written and the file is closed."""
@@ -131,6 +135,18 @@ class SqliteLog:
         """See `TurnLog`."""
         return await self._clerk.ask(LogFile.expire)
 
+    async def claim(self, key: str, turn: str, digest: bytes) -> Claim:
+        """See `TurnLog`."""
+        return await self._clerk.ask(partial(LogFile.claim, key=key, turn=turn, digest=digest))
+
+    def listen(self, stop: Callable[[str], object]) -> None:
+        """See `TurnLog`."""
+        self._stop = stop
+
+    async def ask_to_stop(self, turn: str) -> None:
+        """See `TurnLog`."""
+        self._stop(turn)  # all that run have their writer in this process
+
     def _soon(self, turn: str) -> None:
         """Has the batch written, at once when somebody follows the turn or writers wait for room."""
         if (turn in self._followers or self._backlog.full) and not self._at_once:
@@ -173,3 +189,8 @@ class SqliteLog:
             followers.discard(news)
             if not followers:
                 self._followers.pop(turn, None)
+
+
+def _nobody(turn: str) -> None:
+    """Listens until somebody does."""
+    del turn

@@ -1,6 +1,6 @@
 """What a turn log does, whatever it is made of."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -39,6 +39,15 @@ class Record:
     """Whether it has ended; no event follows."""
     error: MeshError | None = None
     """How it failed; None while it runs, and when it ended well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Which turn an idempotency key stands for."""
+
+    turn: str
+    digest: bytes
+    """What the first one asked with the key, as it was given."""
 
 
 class TurnLog(Protocol):
@@ -85,6 +94,41 @@ class TurnLog(Protocol):
         """Deletes the turns whose time is over, which logs also do by themselves; how many."""
         ...
 
+    async def claim(self, key: str, turn: str, digest: bytes) -> Claim:
+        """Binds a key to a turn for as long as the log's `claim_window`; of several who claim it, the first one wins.
+
+        Args:
+            key: The idempotency key, made one of its owner's alone; at most 512 bytes.
+            turn: What it is to stand for.
+            digest: What is asked with it, to tell another request with the same key.
+
+        Returns:
+            The claim of the first one, who may be somebody else. That one's turn may not have begun yet, and never
+            will if its process dies in between.
+
+        Raises:
+            UnavailableError: nobody can tell.
+        """
+        ...
+
+    def listen(self, stop: Callable[[str], object]) -> None:
+        """Has `stop` called with each turn that somebody asks to stop and whose writer is in this process."""
+        ...
+
+    async def ask_to_stop(self, turn: str) -> None:
+        """Tells the process that writes a turn to end it; returns at once. For turns that have ended it does nothing.
+
+        Raises:
+            UnavailableError: nobody can be told.
+        """
+        ...
+
+
+CLAIM_WINDOW: Final = 86_400.0
+"""Seconds that a key stands for its turn where nobody says otherwise."""
+
+LARGEST_SEQUENCE: Final = 2**63 - 1
+"""What turn logs can count to."""
 
 FINISHED: Final = b""
 """The end of a turn that ended well, as logs keep it."""

@@ -45,7 +45,7 @@ def _of_another_version(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (_of_another_version, "of version 99, expected 1"),
+        (_of_another_version, "of version 99, expected 2"),
         (_garbage, "file is not a database"),
         (_directory, "cannot be opened: Is a directory"),
     ],
@@ -57,6 +57,34 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, make: Callable[[Pat
     make(path)
     with pytest.raises(LogFileError, match=f"turns.db .*{says}"):
         LogFile(path, 1.0)
+
+
+async def test_files_of_earlier_versions_are_brought_up(tmp_path: Path) -> None:
+    """A file from before there were claims keeps its turns and takes claims."""
+    path = tmp_path / "turns.db"
+    async with open_sqlite(path, retention=60.0, backlog=1_000) as log:
+        log.begin("t", OWNER)
+        log.append("t", 1, TEXT)
+        log.seal("t")
+    with sqlite3.connect(path) as db:
+        db.executescript("DROP TABLE claims; PRAGMA user_version = 1")
+    db.close()
+    for _ in range(2):
+        async with open_sqlite(path, retention=60.0, backlog=1_000) as log:
+            assert [event async for event in log.follow("t", 0)] == [TEXT]
+            assert (await log.claim("key", "t", b"")).turn == "t"
+
+
+async def test_what_is_deleted_of_claims(tmp_path: Path) -> None:
+    """Claims whose time is over are deleted with the turns."""
+    path = tmp_path / "turns.db"
+    async with open_sqlite(path, retention=60.0, backlog=1, claim_window=0.0) as log:
+        await log.claim("key", "t", b"")
+        await asyncio.sleep(0.001)
+        await log.expire()
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+    db.close()
 
 
 async def test_nobody_else_can_read_it(tmp_path: Path) -> None:

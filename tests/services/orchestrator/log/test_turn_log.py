@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 
 from services.orchestrator.log.sqlite import open_sqlite
-from services.orchestrator.log.turn_log import Owner, TurnLog
+from services.orchestrator.log.turn_log import Claim, Owner, TurnLog
 from shieldmesh.errors import DataLossError, Hop, MeshError, UnavailableError
 
 TIMEOUT = 20.0
@@ -20,17 +20,20 @@ class Open(Protocol):
     """Opens a log of the kind under test: the same one each time."""
 
     def __call__(
-        self, *, retention: float = 3600.0, backlog: int = 1_000_000
+        self, *, retention: float = 3600.0, backlog: int = 1_000_000, claim_window: float = 3600.0
     ) -> AbstractAsyncContextManager[TurnLog]: ...
 
 
 @pytest.fixture(params=["sqlite"])
 def open_log(tmp_path: Path) -> Open:
     @asynccontextmanager
-    async def opening(*, retention: float = 3600.0, backlog: int = 1_000_000) -> AsyncGenerator[TurnLog]:
+    async def opening(
+        *, retention: float = 3600.0, backlog: int = 1_000_000, claim_window: float = 3600.0
+    ) -> AsyncGenerator[TurnLog]:
+        path = tmp_path / "turns.db"
         async with (
             asyncio.timeout(TIMEOUT),
-            open_sqlite(tmp_path / "turns.db", retention=retention, backlog=backlog) as log,
+            open_sqlite(path, retention=retention, backlog=backlog, claim_window=claim_window) as log,
         ):
             yield log
 
@@ -174,6 +177,41 @@ async def test_gaps_are_told(open_log: Open) -> None:
         with pytest.raises(DataLossError):
             await read_into(heard, log, "t", 0)
         assert heard == [text(1), text(2)]
+
+
+async def test_the_first_claim_of_a_key_wins(open_log: Open) -> None:
+    """All who claim a key, at once or later, hear of the first one's turn and request; other keys are free."""
+    async with open_log() as log:
+        claims = await asyncio.gather(*(log.claim("key", f"turn-{n}", f"digest-{n}".encode()) for n in range(20)))
+        (first,) = set(claims)
+        assert first in {Claim(f"turn-{n}", f"digest-{n}".encode()) for n in range(20)}
+        assert await log.claim("k" * 512, "other", b"\x00\xff") == Claim("other", b"\x00\xff")
+    async with open_log() as log:
+        assert await log.claim("key", "later", b"later") == first
+
+
+async def test_a_claim_is_over_with_its_window(open_log: Open) -> None:
+    """After that a key can stand for another turn, and for that one as long again."""
+    async with open_log(claim_window=0.1) as log:
+        assert await log.claim("key", "first", b"") == Claim("first", b"")
+    async with open_log() as log:
+        while (await log.claim("key", "second", b"")).turn != "second":  # noqa: ASYNC110  # only the log knows
+            await asyncio.sleep(0.01)
+        assert await log.claim("key", "third", b"") == Claim("second", b"")
+
+
+async def test_who_writes_a_turn_hears_that_it_shall_stop(open_log: Open) -> None:
+    """Each request to stop reaches the process that writes the turn; it changes nothing in the log."""
+    asked: asyncio.Queue[str] = asyncio.Queue()
+    async with open_log() as log:
+        log.listen(asked.put_nowait)
+        write(log, "t", 1)
+        write(log, "u", 1)
+        await log.ask_to_stop("u")
+        await log.ask_to_stop("t")
+        assert [await asked.get(), await asked.get()] == ["u", "t"]
+        log.seal("t")
+        assert await read(log, "t", 0) == [text(1)]
 
 
 def write(log: TurnLog, turn: str, events: int) -> None:
