@@ -9,9 +9,10 @@ import typer
 from shieldmesh.cli import terminal
 from shieldmesh.cli.answer import JsonAnswer, ReadableAnswer
 from shieldmesh.cli.calltree import CallTree, call_tree, render
+from shieldmesh.client.conversation import Message
 from shieldmesh.client.events import Event, Finished, Started
 from shieldmesh.client.mesh import connect
-from shieldmesh.client.request import DEFAULT_TIMEOUT, Message
+from shieldmesh.client.request import DEFAULT_TIMEOUT
 from shieldmesh.client.turn import Turn
 from shieldmesh.client.url import DEFAULT_URL
 from shieldmesh.errors import MeshError

@@ -1,5 +1,6 @@
 """The Python client: `connect` for asyncio, `connect_sync` for everything else."""
 
+from shieldmesh.client.conversation import Message, Role, Sampling, Tool, ToolCall
 from shieldmesh.client.events import (
     Action,
     Delta,
@@ -21,7 +22,7 @@ from shieldmesh.client.events import (
     Verdict,
 )
 from shieldmesh.client.mesh import Mesh, connect
-from shieldmesh.client.request import Disconnect, Message, Role, Sampling
+from shieldmesh.client.request import Disconnect
 from shieldmesh.client.sync import SyncMesh, SyncTurn, connect_sync
 from shieldmesh.client.turn import Turn
 
@@ -46,6 +47,8 @@ __all__ = [
     "SyncMesh",
     "SyncTurn",
     "Timings",
+    "Tool",
+    "ToolCall",
     "ToolCallDelta",
     "Turn",
     "TurnRecord",

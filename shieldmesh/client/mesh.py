@@ -9,14 +9,13 @@ import grpc
 
 from shieldmesh import calls, channels, context
 from shieldmesh.client import wire
+from shieldmesh.client.conversation import Message, Sampling, Tool
 from shieldmesh.client.events import TurnRecord
 from shieldmesh.client.reach import explain
 from shieldmesh.client.request import (
     DEFAULT_TIMEOUT,
     Call,
     Disconnect,
-    Message,
-    Sampling,
     build_call,
     resume_call,
     wrap_call,
@@ -63,6 +62,7 @@ class Mesh:
         *,
         profile: str = "",
         session: str = "",
+        tools: Sequence[Tool] = (),
         sampling: Sampling | None = None,
         disconnect: Disconnect | str | None = None,
         values: Mapping[str, str] | None = None,
@@ -74,6 +74,7 @@ class Mesh:
             prompt: What the user says, or the whole conversation.
             profile: The policy to use; "" means "default".
             session: The conversation this turn belongs to: 1 to 128 of [A-Za-z0-9._:-]. Without one it is a new one.
+            tools: Functions that the model may call.
             sampling: Overrides of the profile's sampling.
             disconnect: What becomes of the turn when its reader goes away, where the profile lets callers say it.
             values: Session values that the gateway lets callers set; they reach every service of the turn.
@@ -86,6 +87,7 @@ class Mesh:
             prompt,
             profile=profile,
             session=session,
+            tools=tools,
             sampling=sampling,
             disconnect=disconnect,
             values=values,
@@ -94,7 +96,7 @@ class Mesh:
         return self._turn(Turn(self.target, call))
 
     def run(self, request: chat_pb2.ChatRequest, *, session: str = "", timeout: float | None = DEFAULT_TIMEOUT) -> Turn:
-        """One turn from a request of the contract itself, for what `chat` has no argument for (tools, formats).
+        """One turn from a request of the contract itself, for what `chat` has no argument for, such as a format.
 
         Raises:
             InvalidArgumentError: the session id or the timeout is none.

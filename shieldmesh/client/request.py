@@ -6,43 +6,22 @@ from enum import StrEnum
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from shieldmesh import context
+from shieldmesh.client.conversation import (
+    Message,
+    Role,
+    Sampling,
+    Tool,
+    message_to_wire,
+    sampling_to_wire,
+    tool_to_wire,
+    unicode,
+)
 from shieldmesh.context import ID_PATTERN, RequestContext
 from shieldmesh.errors import InvalidArgumentError
-from shieldmesh.v1 import chat_pb2, generation_pb2, message_pb2
+from shieldmesh.v1 import chat_pb2
 
 DEFAULT_TIMEOUT: Final = 300.0
 """Seconds that a whole turn may take when the caller says nothing else."""
-
-
-class Role(StrEnum):
-    """Who speaks."""
-
-    SYSTEM = "system"
-    USER = "user"
-    ASSISTANT = "assistant"
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One entry of a conversation: `Message("user", "Hello")`."""
-
-    role: Role | str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How to choose tokens. None takes the profile's value; one that the profile does not allow is refused."""
-
-    temperature: float | None = None
-    """0 (greedy) to 2."""
-    top_p: float | None = None
-    top_k: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
 
 
 class Disconnect(StrEnum):
@@ -77,6 +56,7 @@ def build_call(
     *,
     profile: str = "",
     session: str = "",
+    tools: Sequence[Tool] = (),
     sampling: Sampling | None = None,
     disconnect: Disconnect | str | None = None,
     values: Mapping[str, str] | None = None,
@@ -89,9 +69,10 @@ def build_call(
     """
     conversation = [Message(Role.USER, prompt)] if isinstance(prompt, str) else prompt
     request = chat_pb2.ChatRequest(
-        profile=_text(profile, "profile"),
-        messages=[_message(message, index) for index, message in enumerate(conversation)],
-        sampling=_sampling(sampling),
+        profile=unicode(profile, "profile"),
+        messages=[message_to_wire(message, index) for index, message in enumerate(conversation)],
+        tools=[tool_to_wire(tool, index) for index, tool in enumerate(tools)],
+        sampling=sampling_to_wire(sampling),
         disconnect=_disconnect(disconnect),
     )
     return wrap_call(request, session=session, values=values, timeout=timeout)
@@ -105,7 +86,7 @@ def resume_call(turn: str, *, after: int, session: str, timeout: float | None) -
     """
     if not 0 <= after < 2**63:
         raise InvalidArgumentError("expected the sequence number of the last event you have, or 0", field="after")
-    request = chat_pb2.ResumeRequest(turn_id=_text(turn, "turn_id"), after_sequence=after)
+    request = chat_pb2.ResumeRequest(turn_id=unicode(turn, "turn_id"), after_sequence=after)
     return wrap_call(request, session=session, timeout=timeout)
 
 
@@ -134,22 +115,6 @@ def wrap_call(request: Q, *, session: str, values: Mapping[str, str] | None = No
     return Call(request, identity, timeout)
 
 
-_ROLES: Final = {
-    Role.SYSTEM: message_pb2.ROLE_SYSTEM,
-    Role.USER: message_pb2.ROLE_USER,
-    Role.ASSISTANT: message_pb2.ROLE_ASSISTANT,
-}
-
-
-def _message(message: Message, index: int) -> message_pb2.Message:
-    if message.role not in _ROLES:
-        raise InvalidArgumentError(
-            f"the role must be one of {', '.join(_ROLES)}; it is {message.role!r}", field=f"messages[{index}].role"
-        )
-    text = _text(message.text, f"messages[{index}].parts[0].text")
-    return message_pb2.Message(role=_ROLES[Role(message.role)], parts=[message_pb2.ContentPart(text=text)])
-
-
 _DISCONNECTS: Final = {
     Disconnect.CANCEL: chat_pb2.DISCONNECT_CANCEL,
     Disconnect.DRAIN: chat_pb2.DISCONNECT_DRAIN,
@@ -165,30 +130,3 @@ def _disconnect(disconnect: Disconnect | str | None) -> chat_pb2.Disconnect.Valu
             f"disconnect must be one of {', '.join(_DISCONNECTS)}; it is {disconnect!r}", field="disconnect"
         )
     return _DISCONNECTS[Disconnect(disconnect)]
-
-
-def _sampling(sampling: Sampling | None) -> generation_pb2.Sampling | None:
-    if sampling is None:
-        return None
-    try:
-        return generation_pb2.Sampling(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            frequency_penalty=sampling.frequency_penalty,
-            presence_penalty=sampling.presence_penalty,
-            max_tokens=sampling.max_tokens,
-            seed=sampling.seed,
-            stop=sampling.stop,
-        )
-    except ValueError as error:
-        raise InvalidArgumentError("a sampling value is out of its type's range", field="sampling") from error
-
-
-def _text(text: str, field: str) -> str:
-    """Refuses what UTF-8 cannot say, for example halves of surrogate pairs from an odd command line."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidArgumentError("the text is not valid Unicode", field=field) from None
-    return text

@@ -13,6 +13,7 @@ import grpc
 from shieldmesh import context, errors
 from shieldmesh.channels import CHANNEL_OPTIONS
 from shieldmesh.client import wire
+from shieldmesh.client.conversation import Message, Sampling, Tool
 from shieldmesh.client.events import Event, Result, TurnRecord
 from shieldmesh.client.reach import explain
 from shieldmesh.client.request import (
@@ -20,8 +21,6 @@ from shieldmesh.client.request import (
     AnyCall,
     Call,
     Disconnect,
-    Message,
-    Sampling,
     after_of,
     build_call,
     resume_call,
@@ -69,6 +68,7 @@ class SyncMesh:
         *,
         profile: str = "",
         session: str = "",
+        tools: Sequence[Tool] = (),
         sampling: Sampling | None = None,
         disconnect: Disconnect | str | None = None,
         values: Mapping[str, str] | None = None,
@@ -83,6 +83,7 @@ class SyncMesh:
             prompt,
             profile=profile,
             session=session,
+            tools=tools,
             sampling=sampling,
             disconnect=disconnect,
             values=values,

@@ -112,7 +112,7 @@ def _event(message: chat_pb2.ChatEvent) -> Event | None:
         case "started":
             return _started(message.sequence, message.started)
         case "delta":
-            return _delta(message.sequence, message.delta)
+            return delta(message.sequence, message.delta)
         case "verdict":
             return _verdict(message.sequence, message.verdict)
         case "progress":
@@ -136,7 +136,8 @@ def _started(sequence: int, started: chat_pb2.TurnStarted) -> Started:
     )
 
 
-def _delta(sequence: int, delta: generation_pb2.Delta) -> Delta:
+def delta(sequence: int, delta: generation_pb2.Delta) -> Delta:
+    """New output of a model, or of a turn."""
     tool_call = None
     if delta.HasField("tool_call"):
         part = delta.tool_call
@@ -176,16 +177,11 @@ def _verdict(sequence: int, verdict: policy_pb2.Verdict) -> Verdict:
 
 
 def _finished(sequence: int, finished: chat_pb2.TurnFinished) -> Finished:
-    usage, receipt, timings = finished.usage, finished.receipt, finished.timings
+    receipt, timings = finished.receipt, finished.timings
     return Finished(
         sequence,
-        reason=_REASONS.get(finished.reason, FinishReason.UNKNOWN),
-        usage=events.Usage(
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            total_tokens=usage.total_tokens,
-        ),
+        reason=reason(finished.reason),
+        usage=usage(finished.usage),
         receipt=events.Receipt(
             generated_characters=receipt.generated_characters,
             released_characters=receipt.released_characters,
@@ -211,3 +207,18 @@ def _finished(sequence: int, finished: chat_pb2.TurnFinished) -> Finished:
 
 def _since_start(reached: bool, value: Duration) -> float | None:
     return errors.seconds(value) if reached else None
+
+
+def reason(reason: generation_pb2.FinishReason.ValueType) -> FinishReason:
+    """Why a generation or a turn ended."""
+    return _REASONS.get(reason, FinishReason.UNKNOWN)
+
+
+def usage(usage: generation_pb2.Usage) -> events.Usage:
+    """What a generation or a turn cost."""
+    return events.Usage(
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.total_tokens,
+    )
