@@ -1,7 +1,7 @@
 """The backend `replay`: a script, or the last user message back, as tokens at a given pace.
 
 For tests, benchmarks, and trying the guards from outside. Tokens are the pieces of the cut; the prompt is counted with
-the same cut.
+the same cut. A script may end in tool calls, whose arguments are cut as texts are.
 """
 
 import asyncio
@@ -12,11 +12,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from shieldmesh.errors import InternalError, InvalidArgumentError
 
-from .backend import Finish, GenerationRequest, Message, Output, Step, Usage
+from .backend import Finish, FinishReason, GenerationRequest, Message, Output, Step, ToolFragment, Usage
 from .options import refused
 from .script import Cut, cut, until_end
 
 _SOURCES: Final = frozenset({"text", "pieces", "echo"})
+
+
+class ReplayedCall(BaseModel):
+    """A tool call of a script."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=64)
+    arguments: str = "{}"
+    """JSON text."""
 
 
 class ReplayOptions(BaseModel):
@@ -30,6 +40,8 @@ class ReplayOptions(BaseModel):
     """Source: exactly these pieces."""
     echo: bool = False
     """Source: the last user message, cut as `cut` says."""
+    tool_calls: tuple[ReplayedCall, ...] = ()
+    """What the model calls after it said its text, when the last message is no tool's result."""
     cut: Cut = "words"
     seed: int = 0
     """Of the random cuts."""
@@ -81,11 +93,11 @@ class ReplayBackend:
 
     def generate(self, request: GenerationRequest) -> "Replay":
         """See `Backend.generate`."""
-        if request.tools:
-            raise InvalidArgumentError("a replay model calls no tools: send none", field="tools")
         if request.json_schema is not None:
             raise InvalidArgumentError("a replay model follows no schema: send none", field="response_format")
         options = self._options.overridden(request.options)
+        if request.tools and not options.tool_calls:
+            raise InvalidArgumentError("this replay model calls no tools: send none", field="tools")
         # A script that all play alike is there once.
         return Replay(self, options, request, self._script if options is self._options else ())
 
@@ -116,14 +128,17 @@ class Replay:
     async def batches(self) -> AsyncGenerator[Sequence[Step], None]:
         """See `Generation.batches`."""
         sampling = self._request.sampling
-        pieces, reason = until_end(self._source(), stop=sampling.stop, max_tokens=sampling.max_tokens)
+        text, reason = until_end(self._source(), stop=sampling.stop, max_tokens=sampling.max_tokens)
+        pieces: Sequence[str | ToolFragment] = text
+        if reason is FinishReason.STOP and (calls := self._calls()):
+            pieces, reason = [*text, *calls], FinishReason.TOOL_CALLS
         end = len(pieces) if self._options.fail_after is None else min(len(pieces), self._options.fail_after)
         self._clock.start()
         while self._sent < end:
             count = min(await self._clock.due(self._sent), end - self._sent)
             if self._clock.stopped:
                 return
-            batch = [Output(text=piece, token_count=1) for piece in pieces[self._sent : self._sent + count]]
+            batch = [_output(piece) for piece in pieces[self._sent : self._sent + count]]
             self._sent += count
             self._backend.generated_tokens += count
             yield batch
@@ -142,6 +157,22 @@ class Replay:
         if options.text is not None:
             return self._script or options.cut_up(options.text)
         return options.cut_up(_last_user_text(self._request.messages))
+
+    def _calls(self) -> list[ToolFragment]:
+        """The script's tool calls in tokens; none for whoever brings their results."""
+        if self._request.messages[-1].role == "tool":
+            return []
+        fragments: list[ToolFragment] = []
+        for index, call in enumerate(self._options.tool_calls):
+            fragments.append(ToolFragment(index, id=f"call_{index}", name=call.name))
+            fragments += [ToolFragment(index, arguments=each) for each in self._options.cut_up(call.arguments)]
+        return fragments
+
+
+def _output(piece: str | ToolFragment) -> Output:
+    if isinstance(piece, str):
+        return Output(text=piece, token_count=1)
+    return Output(tool=piece, token_count=1)
 
 
 class _Clock:

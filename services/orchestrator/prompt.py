@@ -1,6 +1,6 @@
 """What the model is asked: the profile's words and the client's, after the input shields."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from shieldmesh import validation
 from shieldmesh.errors import InternalError, InvalidArgumentError
@@ -13,8 +13,9 @@ from .release import Edit, edited
 class Prompt:
     """A validated conversation on its way to the model.
 
-    The shields see one text per message, its parts joined as the model reads them, and after these the arguments of
-    every tool call. They do not see what the application declares beside the conversation: tools, a schema, stop texts.
+    The shields see one text per message, its parts joined as the model reads them, after these the arguments of every
+    tool call, and then the values of the prompt's variables. They do not see what the application declares beside the
+    conversation: tools, a schema, stop texts.
     """
 
     def __init__(self, profile: Profile, request: chat_pb2.ChatRequest) -> None:
@@ -33,11 +34,14 @@ class Prompt:
         self._sampling = _sampling(profile, request.sampling)
         self._messages = list(request.messages)
         self._calls = [call for message in self._messages for call in message.tool_calls]
+        self._variables = _variables(profile, request.variables)
 
     def texts(self) -> Sequence[str]:
         """What the input shields inspect."""
-        return ["".join(part.text for part in message.parts) for message in self._messages] + [
-            call.arguments for call in self._calls
+        return [
+            *("".join(part.text for part in message.parts) for message in self._messages),
+            *(call.arguments for call in self._calls),
+            *self._variables.values(),
         ]
 
     def apply(self, edits: Iterable[shield_pb2.Edit]) -> None:
@@ -61,7 +65,8 @@ class Prompt:
     def opening(self) -> inference_pb2.GenerateOpen:
         """What the inference service is asked."""
         policy = self._profile.policy
-        system = [_system(policy.prompt)] if policy.prompt else []
+        prompt = policy.prompt if isinstance(policy.prompt, str) else policy.prompt.render(self._variables)
+        system = [_system(prompt)] if prompt else []
         return inference_pb2.GenerateOpen(
             model=policy.model,
             messages=[*system, *self._messages],
@@ -72,16 +77,29 @@ class Prompt:
         )
 
     def _write(self, index: int, text: str) -> None:
-        if index < len(self._messages):
+        calls, variables = len(self._messages), len(self._messages) + len(self._calls)
+        if index < calls:
             message = self._messages[index]
             del message.parts[:]
             message.parts.add(text=text)
+        elif index < variables:
+            self._calls[index - calls].arguments = text
         else:
-            self._calls[index - len(self._messages)].arguments = text
+            self._variables[list(self._variables)[index - variables]] = text
 
 
 def _system(prompt: str) -> message_pb2.Message:
     return message_pb2.Message(role=message_pb2.ROLE_SYSTEM, parts=[message_pb2.ContentPart(text=prompt)])
+
+
+def _variables(profile: Profile, given: Mapping[str, str]) -> dict[str, str]:
+    """The values of the variables of the profile's prompt, in the order of their declaration."""
+    template = profile.policy.prompt
+    if not isinstance(template, str):
+        return template.values(given)
+    if given:
+        raise InvalidArgumentError(f"the prompt of the profile {profile.name} has no variables", field="variables")
+    return {}
 
 
 def _sampling(profile: Profile, asked: generation_pb2.Sampling) -> generation_pb2.Sampling:
@@ -100,4 +118,12 @@ def _sampling(profile: Profile, asked: generation_pb2.Sampling) -> generation_pb
         # Merging would append stop texts to the profile's instead of replacing them.
         sampling.ClearField(descriptor.name)
     sampling.MergeFrom(asked)
+    limit = profile.policy.limits.output_tokens
+    if limit is not None:
+        if asked.max_tokens > limit:
+            raise InvalidArgumentError(
+                f"the profile {profile.name} allows answers of at most {limit} tokens, asked for {asked.max_tokens}",
+                field="sampling.max_tokens",
+            )
+        sampling.max_tokens = min(sampling.max_tokens or limit, limit)
     return sampling

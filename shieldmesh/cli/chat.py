@@ -36,6 +36,9 @@ def chat(
     ] = DEFAULT_URL,
     profile: Annotated[str, typer.Option(help="The policy to use.")] = "default",
     session: Annotated[str, typer.Option(help="The conversation this belongs to; without it a new one.")] = "",
+    var: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE: a variable of the profile's prompt. May be repeated.")
+    ] = None,
     system: Annotated[str, typer.Option(help="Instructions that come before the prompt.")] = "",
     trace: Annotated[bool, typer.Option("--trace", help="Print the way the turn took, with times.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print each event as a JSON object.")] = False,
@@ -66,7 +69,7 @@ def chat(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--url") from None
     try:
-        turn = mesh.chat(messages, profile=profile, session=session, timeout=timeout)
+        turn = mesh.chat(messages, profile=profile, session=session, variables=_variables(var or []), timeout=timeout)
         tree = asyncio.run(converse(turn, answer))
     except MeshError as error:
         answer.end_line()
@@ -76,6 +79,16 @@ def chat(
         terminal.fail("cancelled: the turn was stopped", code=130)
     if trace and tree is not None:
         render(tree, terminal.notes())
+
+
+def _variables(options: list[str]) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    for option in options:
+        name, separator, value = option.partition("=")
+        if not name or not separator or name in variables:
+            raise typer.BadParameter("expected NAME=VALUE, each name once", param_hint="--var")
+        variables[name] = value
+    return variables
 
 
 async def converse(turn: Turn, answer: Answer) -> CallTree | None:

@@ -65,6 +65,7 @@ class Mesh:
         tools: Sequence[Tool] = (),
         sampling: Sampling | None = None,
         disconnect: Disconnect | str | None = None,
+        variables: Mapping[str, str] | None = None,
         values: Mapping[str, str] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> Turn:
@@ -77,6 +78,7 @@ class Mesh:
             tools: Functions that the model may call.
             sampling: Overrides of the profile's sampling.
             disconnect: What becomes of the turn when its reader goes away, where the profile lets callers say it.
+            variables: What the profile's prompt says of this turn, by the names that the profile declares.
             values: Session values that the gateway lets callers set; they reach every service of the turn.
             timeout: Seconds the whole turn may take; None leaves it to the gateway.
 
@@ -90,6 +92,7 @@ class Mesh:
             tools=tools,
             sampling=sampling,
             disconnect=disconnect,
+            variables=variables,
             values=values,
             timeout=timeout,
         )

@@ -59,6 +59,7 @@ def build_call(
     tools: Sequence[Tool] = (),
     sampling: Sampling | None = None,
     disconnect: Disconnect | str | None = None,
+    variables: Mapping[str, str] | None = None,
     values: Mapping[str, str] | None = None,
     timeout: float | None = DEFAULT_TIMEOUT,
 ) -> Call[chat_pb2.ChatRequest]:
@@ -74,6 +75,7 @@ def build_call(
         tools=[tool_to_wire(tool, index) for index, tool in enumerate(tools)],
         sampling=sampling_to_wire(sampling),
         disconnect=_disconnect(disconnect),
+        variables={_text(name, "variables"): _text(value, "variables") for name, value in (variables or {}).items()},
     )
     return wrap_call(request, session=session, values=values, timeout=timeout)
 

@@ -71,6 +71,7 @@ class SyncMesh:
         tools: Sequence[Tool] = (),
         sampling: Sampling | None = None,
         disconnect: Disconnect | str | None = None,
+        variables: Mapping[str, str] | None = None,
         values: Mapping[str, str] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> "SyncTurn":
@@ -86,6 +87,7 @@ class SyncMesh:
             tools=tools,
             sampling=sampling,
             disconnect=disconnect,
+            variables=variables,
             values=values,
             timeout=timeout,
         )

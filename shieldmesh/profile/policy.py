@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    Discriminator,
     Field,
     JsonValue,
     StringConstraints,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -34,6 +36,7 @@ from .options import (
     SecretsOptions,
     UrlOptions,
 )
+from .template import PromptTemplate
 
 InputMode = Literal["parallel", "gate"]
 OutputMode = Literal["hold", "observe"]
@@ -63,6 +66,8 @@ class Limits(Part):
 
     input_characters: int = Field(default=100_000, ge=1, le=10_000_000)
     """Code points of all messages of a request together."""
+    output_tokens: int | None = Field(default=None, ge=1, lt=2**32)
+    """Tokens of an answer, whatever callers ask for; None leaves it to the sampling."""
     duration: float = Field(default=300.0, gt=0, le=86_400)
     """Seconds from start to end."""
 
@@ -231,11 +236,22 @@ class OutputPolicy(Part):
         return budget
 
 
+def _prompt_form(value: object) -> str:
+    return "[template]" if isinstance(value, dict | PromptTemplate) else "[text]"
+
+
+Prompt = Annotated[
+    Annotated[str, Tag("[text]")] | Annotated[PromptTemplate, Tag("[template]")],
+    Discriminator(_prompt_form),
+]
+"""A text, or what makes one of a turn's variables."""
+
+
 class Policy(Part):
     """The content of a profile's file."""
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    prompt: str = ""
+    prompt: Prompt = ""
     """The system prompt; empty means none."""
     sampling: SamplingPolicy = SamplingPolicy()
     allow_overrides: Annotated[tuple[Override, ...], AfterValidator(_fields_once)] = ()

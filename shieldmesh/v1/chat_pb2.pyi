@@ -90,12 +90,29 @@ class ChatRequest(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class VariablesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     PROFILE_FIELD_NUMBER: builtins.int
     MESSAGES_FIELD_NUMBER: builtins.int
     TOOLS_FIELD_NUMBER: builtins.int
     RESPONSE_FORMAT_FIELD_NUMBER: builtins.int
     SAMPLING_FIELD_NUMBER: builtins.int
     DISCONNECT_FIELD_NUMBER: builtins.int
+    VARIABLES_FIELD_NUMBER: builtins.int
     profile: builtins.str
     """The profile: the policy, prompt and model to use. Empty means "default"."""
     disconnect: Global___Disconnect.ValueType
@@ -118,6 +135,12 @@ class ChatRequest(google.protobuf.message.Message):
     def sampling(self) -> shieldmesh.v1.generation_pb2.Sampling:
         """Overrides of the profile's sampling. A field that the profile does not allow MUST be refused."""
 
+    @property
+    def variables(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """What the profile's prompt says of this turn, by the names that the profile declares. A value is text and stays text.
+        Input shields see the values. One that the profile does not declare MUST be refused.
+        """
+
     def __init__(
         self,
         *,
@@ -127,9 +150,10 @@ class ChatRequest(google.protobuf.message.Message):
         response_format: shieldmesh.v1.message_pb2.ResponseFormat | None = ...,
         sampling: shieldmesh.v1.generation_pb2.Sampling | None = ...,
         disconnect: Global___Disconnect.ValueType = ...,
+        variables: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["response_format", b"response_format", "sampling", b"sampling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["disconnect", b"disconnect", "messages", b"messages", "profile", b"profile", "response_format", b"response_format", "sampling", b"sampling", "tools", b"tools"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["disconnect", b"disconnect", "messages", b"messages", "profile", b"profile", "response_format", b"response_format", "sampling", b"sampling", "tools", b"tools", "variables", b"variables"]) -> None: ...
 
 Global___ChatRequest: typing_extensions.TypeAlias = ChatRequest
 

@@ -1,13 +1,13 @@
 """Policies for the subcommands: found by name or file, and as what the shield service is asked."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
 from shieldmesh.cli import terminal
+from shieldmesh.cli.policies import require_packages
 from shieldmesh.v1 import policy_pb2, shield_pb2
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 Way = Literal["input", "output"]
 
-NEEDED: Final = ("jsonschema_rs", "phonenumbers", "pydantic", "yaml")
-"""What reading policies needs beside the client's own packages."""
 DIRECTIONS: Final["dict[Way, policy_pb2.Direction.ValueType]"] = {
     "input": policy_pb2.DIRECTION_INPUT,
     "output": policy_pb2.DIRECTION_OUTPUT,
@@ -61,11 +59,7 @@ def find(policy: str, directory: Path, way: Way) -> Guards:
     Raises:
         typer.Exit: there is none, or it is wrong; the terminal says what to do.
     """
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        terminal.fail(
-            f"reading policies needs packages that are not installed ({', '.join(missing)})",
-            hint="install them with `pip install 'shieldmesh[services]'`, or `make install` in a checkout",
-        )
+    require_packages()
     # It needs the services' packages, which an install of the client alone lacks.
     from shieldmesh.profile import ProfileError, load_file  # noqa: PLC0415
 

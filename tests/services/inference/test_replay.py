@@ -15,6 +15,7 @@ from services.inference.backend import (
     Output,
     Sampling,
     Step,
+    Tool,
     Usage,
 )
 from services.inference.replay import ReplayBackend, ReplayOptions
@@ -122,3 +123,32 @@ async def play(generation: Generation) -> list[Sequence[Step]]:
 
 def texts(batches: Sequence[Sequence[Step]]) -> list[str]:
     return [step.text for batch in batches for step in batch if isinstance(step, Output)]
+
+
+CALLING = ReplayOptions.model_validate(
+    {"text": "I look.", "tool_calls": [{"name": "look", "arguments": '{"at": 1}'}, {"name": "wait"}]}
+)
+
+
+async def test_a_script_can_end_in_tool_calls() -> None:
+    """Each call begins with its id and name, its arguments come in tokens, and the answer ends for them."""
+    request = GenerationRequest(QUESTION, tools=(Tool("look", "", ""),))
+    generation = ReplayBackend(CALLING).generate(request)
+    steps = [step for batch in await play(generation) for step in batch]
+    fragments = [step.tool for step in steps if isinstance(step, Output) and step.tool]
+    assert [(each.index, each.id, each.name) for each in fragments if each.id] == [
+        (0, "call_0", "look"),
+        (1, "call_1", "wait"),
+    ]
+    assert "".join(each.arguments for each in fragments if each.index == 0) == '{"at": 1}'
+    assert "".join(step.text for step in steps if isinstance(step, Output)) == "I look."
+    assert steps[-1] == Finish(FinishReason.TOOL_CALLS)
+    assert generation.usage.completion == len(steps) - 1
+
+
+async def test_a_script_calls_no_tool_for_a_tools_result() -> None:
+    """Whoever brings a result gets the text alone."""
+    messages = (*QUESTION, Message("tool", "found", tool_call_id="call_0"))
+    batches = await play(ReplayBackend(CALLING).generate(GenerationRequest(messages)))
+    assert "".join(texts(batches)) == "I look."
+    assert batches[-1] == [Finish(FinishReason.STOP)]

@@ -111,3 +111,54 @@ def test_a_wrong_conversation(messages: list[message_pb2.Message], field: str) -
     with pytest.raises(InvalidArgumentError) as failure:
         prompt(*messages, limits={"input_characters": 10})
     assert failure.value.field == field
+
+
+TEMPLATE = {"template": "You help {{ who }} with {{ what }}.", "variables": {"who": {}, "what": {"default": "all"}}}
+
+
+def test_variables_are_shielded_and_what_is_left_of_them_is_in_the_prompt() -> None:
+    """Shields see them behind the arguments of tool calls, in the order of their declaration."""
+    request = chat_pb2.ChatRequest(messages=conversation(), variables={"who": "Ann"})
+    asked = Prompt(profile(prompt=TEMPLATE), request)
+    assert asked.texts()[3:] == ['{"who": "ann"}', "Ann", "all"]
+    asked.apply([shield_pb2.Edit(text_index=4, start=0, end=3, replacement="[PERSON]")])
+    assert asked.opening().messages[0].parts[0].text == "You help [PERSON] with all."
+
+
+def test_variables_without_a_template() -> None:
+    """A profile whose prompt is a text takes none."""
+    with pytest.raises(InvalidArgumentError) as failure:
+        Prompt(profile(prompt="Be kind."), chat_pb2.ChatRequest(messages=[message("hi")], variables={"who": "Ann"}))
+    assert failure.value.field == "variables"
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked", "tokens"),
+    [
+        ({}, None, 10),
+        ({"sampling": {"max_tokens": 5}}, None, 5),
+        ({"sampling": {"max_tokens": 50}}, None, 10),
+        ({"allow_overrides": ["max_tokens"]}, 7, 7),
+        ({"allow_overrides": ["max_tokens"]}, 10, 10),
+    ],
+)
+def test_an_answer_has_no_more_tokens_than_the_profile_allows(
+    policy: dict[str, Any], asked: int | None, tokens: int
+) -> None:
+    """The least of the limit and what profile or caller say holds."""
+    sampling = generation_pb2.Sampling(max_tokens=asked)
+    told = prompt(message("hi"), asked=sampling, limits={"output_tokens": 10}, **policy)
+    assert told.opening().sampling.max_tokens == tokens
+
+
+def test_more_tokens_than_the_profile_allows() -> None:
+    """Whoever asks for more hears the limit."""
+    with pytest.raises(InvalidArgumentError) as failure:
+        prompt(
+            message("hi"),
+            asked=generation_pb2.Sampling(max_tokens=11),
+            limits={"output_tokens": 10},
+            allow_overrides=["max_tokens"],
+        )
+    assert failure.value.field == "sampling.max_tokens"
+    assert "at most 10 tokens" in failure.value.message
