@@ -75,7 +75,9 @@ def build_call(
         tools=[tool_to_wire(tool, index) for index, tool in enumerate(tools)],
         sampling=sampling_to_wire(sampling),
         disconnect=_disconnect(disconnect),
-        variables={_text(name, "variables"): _text(value, "variables") for name, value in (variables or {}).items()},
+        variables={
+            unicode(name, "variables"): unicode(value, "variables") for name, value in (variables or {}).items()
+        },
     )
     return wrap_call(request, session=session, values=values, timeout=timeout)
 

@@ -31,7 +31,7 @@ class Listening(ReplayBackend):
 async def test_100_profiles_over_one_model_keep_their_prompts_apart(tmp_path: Path) -> None:
     """Each of 200 turns at once brings the engine its own profile's prompt with its own variables, and no other."""
     engine = Listening()
-    policies = {
+    policies: dict[str, dict[str, object]] = {
         f"p{number}": {
             "prompt": {"template": f"Rule {number} for {{{{ who }}}}.", "variables": {"who": {}}},
             "sampling": {"max_tokens": 50 + number},

@@ -34,11 +34,14 @@ def diff(
     if old.is_dir() != new.is_dir():
         raise typer.BadParameter("expected two directories or two files", param_hint="OLD NEW")
     before, after = read(old), read(new)
-    # Two files are compared whatever they are called.
-    names = sorted(before.keys() | after.keys()) if old.is_dir() else []
-    files = [] if old.is_dir() else zip(before.values(), after.values(), strict=True)
-    pairs = [*((before.get(name), after.get(name)) for name in names), *files]
-    lines = [line for one, other in pairs for line in _lines(one, other)]
+    if old.is_dir():
+        names = sorted(before.keys() | after.keys())
+        lines = [line for name in names for line in _lines(before.get(name), after.get(name))]
+    else:
+        # They are compared whatever they are called.
+        lines = [
+            line for one, other in zip(before.values(), after.values(), strict=True) for line in _lines(one, other)
+        ]
     console = terminal.out()
     for line in lines:
         console.print(Text(terminal.harmless(line), style=_STYLES.get(line[:1], "")))
