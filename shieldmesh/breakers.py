@@ -38,17 +38,21 @@ class Breaker:
             UnavailableError: it is open; CIRCUIT_OPEN.
         """
         if self.is_open:
-            raise UnavailableError(
-                "the server failed again and again and is left alone for a while; try again later",
-                reason=REASON,
-                retry_after=float(max(1, self._circuit.open_remaining)),
-            )
+            raise self.refusal()
         trying = self._trying = self._circuit.state == STATE_HALF_OPEN
         try:
             yield
         finally:
             if trying:
                 self._trying = False
+
+    def refusal(self) -> UnavailableError:
+        """The error for what it refuses, with the time to come back; CIRCUIT_OPEN."""
+        return UnavailableError(
+            "the server failed again and again and is left alone for a while; try again later",
+            reason=REASON,
+            retry_after=float(max(1, self._circuit.open_remaining)),
+        )
 
     def answered(self) -> None:
         """The server is there again: whoever waits for that need not wait for the whole answer."""

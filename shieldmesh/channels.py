@@ -40,20 +40,24 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 """`shieldmesh.server.SERVER_OPTIONS` allows these pings: the two belong together."""
 
 
-_pool: Final[LoopPool[tuple[str, grpc.ChannelCredentials | None], ContextChannel]] = LoopPool(ContextChannel.close)
+_Key = tuple[str, grpc.ChannelCredentials | None, bool]
+
+_pool: Final[LoopPool[_Key, ContextChannel]] = LoopPool(ContextChannel.close)
 
 
-def get(target: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
+def get(target: str, credentials: grpc.ChannelCredentials | None = None, *, retrying: bool = True) -> grpc.aio.Channel:
     """This loop's channel to `target`: `unix:/path`, `dns:///host:port` or `host:port`. Connects when first used.
 
     Args:
         target: The server.
         credentials: Those of TLS; channels with different ones share nothing. None means plain text.
+        retrying: Whether calls are tried again while the server is UNAVAILABLE; not where another can be asked instead.
 
     Raises:
         RuntimeError: no event loop is running.
     """
-    return _pool.get((target, credentials), lambda: ContextChannel(_connect(target, credentials), target))
+    key = target, credentials, retrying
+    return _pool.get(key, lambda: ContextChannel(_connect(*key), target))
 
 
 async def close() -> None:
@@ -61,7 +65,8 @@ async def close() -> None:
     await _pool.close()
 
 
-def _connect(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+def _connect(target: str, credentials: grpc.ChannelCredentials | None, retrying: bool) -> grpc.aio.Channel:
+    options = [*CHANNEL_OPTIONS, ("grpc.enable_retries", int(retrying))]
     if credentials is None:
-        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-    return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, credentials, options=options)

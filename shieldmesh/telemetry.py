@@ -100,6 +100,9 @@ class Name:
     QUEUED_AT: Final = "shieldmesh.model"
     """The model that a request waits for; not `gen_ai.request.model`, by which backends know calls of models."""
 
+    ENDPOINT: Final = "shieldmesh.model.endpoint"
+    """The endpoint of a model that answered, or that was asked last: an address."""
+
     OPERATION: Final = "gen_ai.operation.name"
     MODEL: Final = "gen_ai.request.model"
     BACKEND: Final = "gen_ai.provider.name"

@@ -82,7 +82,11 @@ class Configuration(BaseModel):
     def callees(self) -> Mapping[str, str]:
         """The targets of other services that can be asked for diagnostics, each once, by the name of a model there."""
         remotes = [model for model in self.models if isinstance(model, RemoteModel) and not model.options.encrypted]
-        names = {model.options.target: model.name for model in reversed(remotes)}
+        names = {
+            target: model.name if len(model.options.targets) == 1 else f"{model.name}-{number}"
+            for model in reversed(remotes)
+            for number, target in enumerate(model.options.targets, start=1)
+        }
         return {name: target for target, name in names.items()}
 
 

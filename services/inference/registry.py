@@ -87,7 +87,7 @@ async def _open(model: Model) -> Backend:
             return OpenAIBackend(model.name, model.options)
         case RemoteModel():
             try:
-                return RemoteBackend(model.options)
+                return RemoteBackend(model.name, model.options)
             except OSError as error:
                 raise ConfigurationError(
                     f"the model {model.name} cannot be opened: {model.options.ca}: {error.strerror}"

@@ -29,9 +29,11 @@ _LARGEST_REFUSAL: Final = 64 * 1024
 class Answer:
     """One HTTP exchange. Errors that it raises have it as the last hop of their path."""
 
-    def __init__(self, client: httpx.AsyncClient, reader: ChunkReader) -> None:
+    def __init__(self, client: httpx.AsyncClient, reader: ChunkReader, *, authorization: str = "") -> None:
+        """`authorization` is the header's value, where the client has none of its own: keys change."""
         self._client = client
         self._reader = reader
+        self._authorization = authorization
         self._events = EventParser()
         self._response: httpx.Response | None = None
         self._received: AsyncIterator[bytes] | None = None
@@ -52,6 +54,8 @@ class Answer:
         """
         timeout = httpx.Timeout(None, connect=connect)
         wanted = {"accept": _STREAM, "accept-encoding": "identity", "content-type": "application/json"}
+        if self._authorization:
+            wanted["authorization"] = self._authorization
         try:
             with trace.use_span(self._span, record_exception=False, set_status_on_exception=False):
                 request = self._client.build_request(_METHOD, PATH, content=body, headers=wanted, timeout=timeout)

@@ -28,8 +28,8 @@ TRUNCATED: Final = "UPSTREAM_TRUNCATED"
 TIMEOUT: Final = "UPSTREAM_TIMEOUT"
 MALFORMED: Final = "UPSTREAM_MALFORMED"
 
-PASSING: Final = frozenset({UNREACHABLE, FAILED, BUSY, TRUNCATED})
-"""Reasons that another attempt may not meet."""
+PASSING: Final = frozenset({UNREACHABLE, FAILED, BUSY, TRUNCATED, TIMEOUT})
+"""Reasons that another attempt may not meet, if there is time for one."""
 BLAMED: Final = frozenset({UNREACHABLE, FAILED, TRUNCATED, TIMEOUT, MALFORMED})
 """Reasons that say that something is wrong with the server, not with one request."""
 
@@ -110,7 +110,7 @@ def truncated() -> MeshError:
 def timeout(what: str, seconds: float) -> MeshError:
     """A limit passed while the server was to send `what`."""
     return UnavailableError(
-        f"the model's server did not send {what} within {seconds:g} s; try again later", reason=TIMEOUT
+        f"the model's server did not send {what} within {seconds:.3g} s; try again later", reason=TIMEOUT
     )
 
 

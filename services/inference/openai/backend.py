@@ -1,82 +1,88 @@
-"""Generating with an OpenAI-compatible server: one streamed HTTP request for each generation."""
+"""Generating with OpenAI-compatible servers: one streamed HTTP request for each attempt."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from services.inference.backend import Finish, GenerationRequest, Step, Usage
+from services.inference.backend import Finish, Generation, GenerationRequest, Step, Usage
 from services.inference.options import refused
+from services.inference.patience import Patience, StoppedError
+from services.inference.pool.backend import PooledBackend, Rules
 from shieldmesh import http
-from shieldmesh.breakers import Breaker
 from shieldmesh.errors import MeshError
 from shieldmesh.openai import failures
 from shieldmesh.openai.answer import Answer
 from shieldmesh.openai.body import server_request
 from shieldmesh.openai.chunks import ChunkReader
 
-from .options import OpenAIOptions, OpenAIRequestOptions, Timeouts
-from .patience import Patience, StoppedError
-from .retries import Budget, with_retries
-
-T = TypeVar("T")
+from .options import OpenAIOptions, OpenAIRequestOptions
 
 _DRAIN_SECONDS: Final = 0.25
 """How long a server may take to end a response after its last word, before the connection is given up."""
 
-_log = logging.getLogger("shieldmesh.inference.openai")
 
-
-class OpenAIBackend:
-    """One model of one server; see `services.inference.backend.Backend`."""
+class OpenAIBackend(PooledBackend[bytes]):
+    """One model at one server or several; see `services.inference.backend.Backend`."""
 
     def __init__(self, name: str, options: OpenAIOptions) -> None:
         """`name` is what the mesh calls the model."""
         self.options = options
         self.context_window = options.context_window
-        self.generated_tokens = 0
-        self.budget = Budget(options.retries.budget)
-        self.breaker = Breaker(failures=options.circuit.failures, pause=options.circuit.pause, tell=self._tell)
-        self._name = name
+        rules = Rules(
+            retries=options.retries,
+            circuit=options.circuit,
+            passing=_passing,
+            blamed=_blamed,
+            first_token=options.timeouts.first_token,
+            attempt=options.timeouts.attempt,
+        )
+        super().__init__(name, [OpenAIEndpoint(url, options) for url in options.endpoints], rules)
 
-    def generate(self, request: GenerationRequest) -> "OpenAIGeneration":
+    def generate(self, request: GenerationRequest) -> Generation:
         """See `Backend.generate`."""
         try:
             OpenAIRequestOptions.model_validate(dict(request.options))
         except ValidationError as error:
             raise refused(error, OpenAIRequestOptions) from None
-        return OpenAIGeneration(self, server_request(request, self.options))
+        return self.ask(server_request(request, self.options))
+
+
+class OpenAIEndpoint:
+    """One server; see `services.inference.pool.members.Endpoint`."""
+
+    def __init__(self, url: str, options: OpenAIOptions) -> None:
+        self.options = options
+        self.generated_tokens = 0
+        self._url = url
+
+    @property
+    def name(self) -> str:
+        """See `Endpoint.name`."""
+        return urlsplit(self._url).netloc
+
+    def attempt(self, question: bytes, within: float | None) -> "OpenAIGeneration":
+        """See `Endpoint.attempt`."""
+        return OpenAIGeneration(self, question, self.options.timeouts.first_token if within is None else within)
 
     def answer(self, reader: ChunkReader) -> Answer:
         """A new exchange with the server, over the running loop's client."""
-        key = self.options.api_key
-        authorization = "" if key is None else f"Bearer {key.get_secret_value()}"
         # As many connections as generations: their number is the admission's business.
-        client = http.get(
-            self.options.url, authorization=authorization, traced=self.options.traceparent, connections=None
-        )
-        return Answer(client, reader)
-
-    async def close(self) -> None:
-        """See `Backend.close`; the client belongs to the loop."""
-
-    def _tell(self, is_open: bool) -> None:
-        if is_open:
-            seconds = self.options.circuit.pause
-            _log.error("the server of the model %s failed too often and is left alone for %g s", self._name, seconds)
-        else:
-            _log.info("the server of the model %s answers again", self._name)
+        client = http.get(self._url, traced=self.options.traceparent, connections=None)
+        key = self.options.api_key
+        return Answer(client, reader, authorization="" if key is None else f"Bearer {key.now()}")
 
 
 class OpenAIGeneration:
-    """One generation; see `services.inference.backend.Generation`."""
+    """One attempt; see `services.inference.backend.Generation`."""
 
-    def __init__(self, backend: OpenAIBackend, body: bytes) -> None:
-        self._backend = backend
+    def __init__(self, endpoint: OpenAIEndpoint, body: bytes, within: float) -> None:
+        self._endpoint = endpoint
         self._body = body
+        self._within = within
         self._reader = ChunkReader()
         self._patience = Patience()
 
@@ -87,69 +93,34 @@ class OpenAIGeneration:
 
     async def batches(self) -> AsyncGenerator[Sequence[Step], None]:
         """See `Generation.batches`."""
-        limits = self._backend.options.timeouts
-        with suppress(StoppedError):
-            answer, batch = await self._begin(limits)
-            try:
+        gap = self._endpoint.options.timeouts.between_tokens
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._within
+        answer = self._endpoint.answer(self._reader)
+        try:
+            with suppress(StoppedError):
+                await self._open(answer, until)
+                batch = await self._read(answer, until, "its first token", self._within)
                 while not isinstance(batch[-1], Finish):
                     yield batch
-                    until = asyncio.get_running_loop().time() + limits.between_tokens
-                    batch = await self._read(answer, until, "the next token", limits.between_tokens)
-                self._backend.breaker.succeeded()
+                    batch = await self._read(answer, loop.time() + gap, "the next token", gap)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_DRAIN_SECONDS):
                         await answer.drain()
                 yield batch
-            except MeshError as error:
-                self._judge(error)
-                raise
-            finally:
-                await answer.close()
+        finally:
+            await answer.close()
 
     def stop(self) -> None:
         """See `Generation.stop`."""
         self._patience.stop()
 
-    async def _begin(self, limits: Timeouts) -> tuple[Answer, Sequence[Step]]:
-        """The answer and the first of it, sending the request again where that may help."""
-        backend = self._backend
-        until = asyncio.get_running_loop().time() + limits.first_token
-
-        async def attempt() -> tuple[Answer, Sequence[Step]]:
-            with backend.breaker.attempt():
-                return await self._attempt(limits, until)
-
-        async def sleep(seconds: float) -> None:
-            await self._patience.wait(asyncio.sleep(seconds), until)
-
-        return await with_retries(
-            attempt,
-            backend.options.retries,
-            backend.budget,
-            allowed=lambda: not backend.breaker.is_open,
-            until=until,
-            sleep=sleep,
-        )
-
-    async def _attempt(self, limits: Timeouts, until: float) -> tuple[Answer, Sequence[Step]]:
-        self._reader = ChunkReader()
-        answer = self._backend.answer(self._reader)
+    async def _open(self, answer: Answer, until: float) -> None:
+        connect = self._endpoint.options.timeouts.connect
         try:
-            await self._open(answer, until, limits)
-            batch = await self._read(answer, until, "its first token", limits.first_token)
-        except BaseException as error:
-            if isinstance(error, MeshError):
-                self._judge(error)
-            await answer.close()
-            raise
-        self._backend.breaker.answered()
-        return answer, batch
-
-    async def _open(self, answer: Answer, until: float, limits: Timeouts) -> None:
-        try:
-            await self._patience.wait(answer.open(self._body, limits.connect), until)
+            await self._patience.wait(answer.open(self._body, connect), until)
         except TimeoutError:
-            raise answer.failed(failures.timeout("its first token", limits.first_token)) from None
+            raise answer.failed(failures.timeout("its first token", self._within)) from None
 
     async def _read(self, answer: Answer, until: float, what: str, seconds: float) -> Sequence[Step]:
         before = self.usage.completion
@@ -160,11 +131,12 @@ class OpenAIGeneration:
                 return [answer.finish()]
             raise answer.failed(failures.timeout(what, seconds)) from None
         finally:
-            self._backend.generated_tokens += max(0, self.usage.completion - before)
+            self._endpoint.generated_tokens += max(0, self.usage.completion - before)
 
-    def _judge(self, error: MeshError) -> None:
-        """Remembers what an error says of the server."""
-        if error.reason in failures.BLAMED:
-            self._backend.breaker.failed()
-        else:
-            self._backend.breaker.succeeded()
+
+def _passing(error: MeshError) -> bool:
+    return error.reason in failures.PASSING
+
+
+def _blamed(error: MeshError) -> bool:
+    return error.reason in failures.BLAMED

@@ -1,12 +1,13 @@
 """What can be set about a model of an OpenAI-compatible server, in the configuration and by a request."""
 
-from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from services.inference.keys import ApiKey
+from services.inference.pool.options import MOST_ENDPOINTS, Circuit, Retries, endpoints
 from shieldmesh.openai.body import Dialect
 
 _OURS: Final = frozenset(
@@ -29,6 +30,9 @@ def _server_url(url: str) -> str:
     return url.rstrip("/")
 
 
+Url = Annotated[str, AfterValidator(_server_url)]
+
+
 def _no_field_of_ours(extra: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
     if taken := sorted(_OURS & extra.keys()):
         raise ValueError(f"{', '.join(taken)}: that is for requests to say")
@@ -44,34 +48,11 @@ class Timeouts(BaseModel):
     """To open a connection."""
     first_token: float = Field(default=60.0, gt=0, le=3600)
     """From the begin to the first token, with connecting and all retries. Keep-alives do not count as tokens."""
+    attempt: float | None = Field(default=None, gt=0, le=3600)
+    """Of `first_token`, what one server may take while there is another to ask. None: all of it, as a server that reads
+    a long prompt is no server that hangs."""
     between_tokens: float = Field(default=30.0, gt=0, le=3600)
     """From one token to the next, or to the end."""
-
-
-class Retries(BaseModel):
-    """When a request is sent again: only before its first token, and only while most requests do well."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    attempts: int = Field(default=3, ge=1, le=10)
-    """Attempts at one request, the first included."""
-    pause: float = Field(default=0.2, gt=0, le=60)
-    """Seconds that the second attempt waits at most, by chance, and each further one up to twice as long. A server's
-    Retry-After counts instead."""
-    budget: int = Field(default=10, ge=0, le=10_000)
-    """What the model may spend on retries: each failure costs 1, each success brings 0.1 back, and below one half no
-    request is sent again. 0 switches retries off."""
-
-
-class Circuit(BaseModel):
-    """When a server that fails is left alone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    failures: int = Field(default=5, ge=1, le=10_000)
-    """In a row, after which it is left alone."""
-    pause: float = Field(default=10.0, gt=0, le=3600)
-    """Seconds for which it is; then one request at a time tries."""
 
 
 class OpenAIOptions(BaseModel):
@@ -79,8 +60,10 @@ class OpenAIOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: Annotated[str, AfterValidator(_server_url)]
+    url: Url | None = None
     """Below it lies `chat/completions`, for example http://127.0.0.1:8000/v1."""
+    urls: Annotated[tuple[Url, ...], Field(max_length=MOST_ENDPOINTS)] = ()
+    """Instead of `url`: several servers that have the same model."""
     model: str = Field(min_length=1, max_length=256)
     """What the server calls the model."""
     api_key: ApiKey | None = None
@@ -103,6 +86,16 @@ class OpenAIOptions(BaseModel):
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
     circuit: Circuit = Circuit()
+
+    @model_validator(mode="after")
+    def _some_endpoint(self) -> Self:
+        endpoints(self.url, self.urls)
+        return self
+
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """The servers' URLs."""
+        return endpoints(self.url, self.urls)
 
 
 class OpenAIRequestOptions(BaseModel):

@@ -1,20 +1,23 @@
-"""Generating with a model of another InferenceService: one call of Generate for each generation."""
+"""Generating with a model of other InferenceServices: one call of Generate for each attempt."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Final, TypeAlias
 
 import grpc
 
-from services.inference.backend import Finish, GenerationRequest, Step, Usage
-from shieldmesh import calls, channels
+from services.inference.backend import Finish, Generation, GenerationRequest, Step, Usage
+from services.inference.pool.backend import PooledBackend, Rules
+from services.inference.pool.options import Retries
+from shieldmesh import calls, channels, context
 from shieldmesh.ending import GenerationEnding
-from shieldmesh.errors import UnavailableError
+from shieldmesh.errors import MeshError, ResourceExhaustedError, UnavailableError
 from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
 
 from .options import RemoteOptions
+from .ring import RingGuard
 from .translation import REASONS, from_delta, from_usage, to_opening
 
 Call: TypeAlias = "grpc.aio.StreamStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateEvent]"
@@ -22,49 +25,87 @@ Call: TypeAlias = "grpc.aio.StreamStreamCall[inference_pb2.GenerateRequest, infe
 _STOP: Final = inference_pb2.GenerateRequest(stop=inference_pb2.GenerateStop())
 
 
-class RemoteBackend:
-    """One model of one service; see `services.inference.backend.Backend`."""
+class RemoteBackend(PooledBackend[inference_pb2.GenerateOpen]):
+    """One model at one service or several; see `services.inference.backend.Backend`."""
 
-    def __init__(self, options: RemoteOptions) -> None:
-        """Reads the authorities to trust.
+    def __init__(self, name: str, options: RemoteOptions) -> None:
+        """Reads the authorities to trust; `name` is what the mesh calls the model.
 
         Raises:
             OSError: their file cannot be read.
         """
         self.context_window = options.context_window
-        self.generated_tokens = 0
-        self._options = options
-        self._credentials: grpc.ChannelCredentials | None = None
+        self._model = options.model
+        self._guard = RingGuard()
+        credentials: grpc.ChannelCredentials | None = None
         if options.encrypted:
             authorities = None if options.ca is None else options.ca.read_bytes()
-            self._credentials = grpc.ssl_channel_credentials(authorities)
+            credentials = grpc.ssl_channel_credentials(authorities)
+        # Alone, a service that restarts is waited for by its channel; beside others, these are asked instead.
+        alone = len(options.targets) == 1
+        rules = Rules(
+            retries=Retries(attempts=min(len(options.targets), 10)),
+            circuit=options.circuit,
+            passing=_passing,
+            blamed=_blamed,
+        )
+        endpoints = [RemoteEndpoint(target, credentials, self._guard, retrying=alone) for target in options.targets]
+        super().__init__(name, endpoints, rules)
+
+    def generate(self, request: GenerationRequest) -> Generation:
+        """See `Backend.generate`.
+
+        Raises:
+            FailedPreconditionError: the request has been here; MODEL_RING.
+        """
+        self._guard.check()
+        return self.ask(to_opening(self._model, request))
+
+
+class RemoteEndpoint:
+    """One service; see `services.inference.pool.members.Endpoint`."""
+
+    def __init__(
+        self, target: str, credentials: grpc.ChannelCredentials | None, guard: RingGuard, *, retrying: bool
+    ) -> None:
+        self.generated_tokens = 0
+        self.guard = guard
+        self._target = target
+        self._credentials = credentials
+        self._retrying = retrying
+
+    @property
+    def name(self) -> str:
+        """See `Endpoint.name`."""
+        return self._target
 
     @property
     def stub(self) -> "inference_pb2_grpc.InferenceServiceAsyncStub":
         """The service, over the running loop's channel."""
-        return inference_pb2_grpc.InferenceServiceStub(channels.get(self._options.target, self._credentials))
+        channel = channels.get(self._target, self._credentials, retrying=self._retrying)
+        return inference_pb2_grpc.InferenceServiceStub(channel)
 
-    def generate(self, request: GenerationRequest) -> "RemoteGeneration":
-        """See `Backend.generate`."""
-        return RemoteGeneration(self, to_opening(self._options.model, request))
-
-    async def close(self) -> None:
-        """See `Backend.close`; the channel belongs to the loop."""
+    def attempt(self, question: inference_pb2.GenerateOpen, within: float | None) -> "RemoteGeneration":
+        """See `Endpoint.attempt`; the service keeps to the deadline of the call, which is all the limit there is."""
+        del within
+        return RemoteGeneration(self, question)
 
 
 class RemoteGeneration:
-    """One generation; see `services.inference.backend.Generation`."""
+    """One attempt; see `services.inference.backend.Generation`."""
 
-    def __init__(self, backend: RemoteBackend, opening: inference_pb2.GenerateOpen) -> None:
+    def __init__(self, endpoint: RemoteEndpoint, opening: inference_pb2.GenerateOpen) -> None:
         self.usage = Usage()
-        self._backend = backend
+        self._endpoint = endpoint
         self._opening = opening
         self._stopped = asyncio.Event()
         self._ending = GenerationEnding()
 
     async def batches(self) -> AsyncGenerator[Sequence[Step], None]:
         """See `Generation.batches`."""
-        async with calls.bidi(self._backend.stub.Generate) as call:
+        async with AsyncExitStack() as stack:
+            with context.use(self._endpoint.guard.marked()):
+                call = await stack.enter_async_context(calls.bidi(self._endpoint.stub.Generate))
             call.add_done_callback(self._ending.note)
             talking = asyncio.create_task(self._talk(call))
             try:
@@ -101,4 +142,12 @@ class RemoteGeneration:
 
     def _count(self, tokens: int) -> None:
         self.usage = replace(self.usage, completion=self.usage.completion + tokens)
-        self._backend.generated_tokens += tokens
+        self._endpoint.generated_tokens += tokens
+
+
+def _passing(error: MeshError) -> bool:
+    return isinstance(error, UnavailableError | ResourceExhaustedError)
+
+
+def _blamed(error: MeshError) -> bool:
+    return isinstance(error, UnavailableError)

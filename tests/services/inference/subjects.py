@@ -4,18 +4,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import JsonValue, SecretStr
+from pydantic import JsonValue
 
 from services.inference.admission import Admission
 from services.inference.backend import Backend
+from services.inference.keys import Key
 from services.inference.llamacpp.backend import LlamaBackend
 from services.inference.openai.backend import OpenAIBackend
 from services.inference.openai.options import OpenAIOptions
 from services.inference.remote.backend import RemoteBackend
 from services.inference.remote.options import RemoteOptions
 from services.inference.replay import ReplayBackend, ReplayOptions
-from shieldmesh import calls, http
-from shieldmesh.v1 import inference_pb2
+from shieldmesh import calls, channels, http
+from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
 
 from .llama_server import KEY, SLOTS
 from .serving import TIMEOUT
@@ -60,7 +61,7 @@ def by_http(url: str) -> Subject:
         options = OpenAIOptions(
             url=f"{url}/v1",
             model="smol",
-            api_key=SecretStr(KEY),
+            api_key=Key(lambda: KEY),
             dialect="llama-server",
             tools=False,
             extra=extra,
@@ -75,10 +76,11 @@ def by_http(url: str) -> Subject:
 
 
 def by_grpc(url: str) -> Subject:
-    backend = RemoteBackend(RemoteOptions(url=url, model="smol"))
+    backend = RemoteBackend("m", RemoteOptions(url=url, model="smol"))
 
     async def engine() -> tuple[int, int]:
-        listed = await calls.unary(backend.stub.ListModels, inference_pb2.ListModelsRequest(), timeout=TIMEOUT)
+        stub = inference_pb2_grpc.InferenceServiceStub(channels.get(url))
+        listed = await calls.unary(stub.ListModels, inference_pb2.ListModelsRequest(), timeout=TIMEOUT)
         return listed.models[0].running, listed.models[0].generated_tokens
 
     return Subject("grpc", backend, backend, engine, services=2, endless_options={"ignore_eos": True})

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -93,7 +94,7 @@ def test_keys_come_from_the_environment_and_from_files(tmp_path: Path) -> None:
         (model,) = configuration.models
         assert isinstance(model, OpenAIModel)
         assert model.options.api_key is not None
-        assert model.options.api_key.get_secret_value() == "sk-secret"
+        assert model.options.api_key.now() == "sk-secret"
         assert "secret" not in f"{configuration!r} {configuration.model_dump()} {configuration.model_dump_json()}"
 
 
@@ -114,7 +115,53 @@ def test_urls_that_name_no_server_are_refused(url: str) -> None:
 )
 def test_urls_of_services_become_targets(url: str, target: str) -> None:
     """In gRPC's own notation."""
-    assert RemoteOptions(url=url, model="m").target == target
+    assert RemoteOptions(url=url, model="m").targets == [target]
+
+
+def test_a_key_that_is_rotated_in_its_file_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One that cannot be read stays what it was; no text of a key is logged."""
+    caplog.set_level("DEBUG")
+    file, key = tmp_path / "models.yaml", tmp_path / "key"
+    key.write_text("sk-first")
+    file.write_text(f"{OPENAI}{{file: {key}}}")
+    (model,) = load(file).models
+    assert isinstance(model, OpenAIModel)
+    used = model.options.api_key
+    assert used is not None
+    seen: list[str] = []
+    for rotated in ("sk-second\n", "no key sk-third", "", None, "sk-fourth"):
+        other = tmp_path / "other"
+        if rotated is None:
+            key.unlink()
+        else:
+            other.write_text(rotated)
+            other.replace(key)
+        seen.append(used.now())
+    assert seen == ["sk-second"] * 4 + ["sk-fourth"]
+    assert caplog.text.count("stays in use") == 3
+    assert "sk-" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "either url or urls is needed"),
+        ({"url": "http://a/v1", "urls": ["http://b/v1"]}, "either url or urls is needed"),
+        ({"urls": ["http://a/v1", "http://a/v1/"]}, "more than once"),
+        ({"urls": ["http://a/v1", "ftp://b"]}, "expected the URL"),
+        ({"urls": [f"http://h{number}/v1" for number in range(65)]}, "at most 64"),
+    ],
+)
+def test_a_model_has_one_endpoint_or_several(options: dict[str, Any], expected: str) -> None:
+    """Each once, in one notation."""
+    with pytest.raises(ValidationError, match=expected):
+        OpenAIOptions.model_validate({"model": "m", **options})
+
+
+def test_services_of_one_model_are_all_behind_tls_or_none() -> None:
+    """They are asked alike."""
+    with pytest.raises(ValidationError, match="some are with TLS and some are not"):
+        RemoteOptions(urls=("grpc://a:1", "grpcs://b:1"), model="m")
 
 
 def test_other_services_can_be_asked_for_diagnostics() -> None:
@@ -123,6 +170,13 @@ def test_other_services_can_be_asked_for_diagnostics() -> None:
     models = [{"name": name, "backend": "grpc", "options": {"url": url, "model": "m"}} for name, url in urls.items()]
     configuration = Configuration.model_validate({"models": models})
     assert configuration.callees == {"a": "h:1", "c": "unix:/x.sock"}
+
+
+def test_each_endpoint_can_be_asked_for_diagnostics() -> None:
+    """Under the model's name and its place in the list."""
+    options = {"urls": ["grpc://h:1", "grpc://h:2"], "model": "m"}
+    model = {"name": "a", "backend": "grpc", "options": options}
+    assert Configuration.model_validate({"models": [model]}).callees == {"a-1": "h:1", "a-2": "h:2"}
 
 
 @pytest.mark.parametrize("url", ["grpc://h", "h:1", "grpc://u@h:1", "grpc://h:1/x", "unix:", "http://h:1"])

@@ -37,7 +37,14 @@ from services.inference.servicer import InferenceServicer
 from services.inference.translation import from_request
 from shieldmesh import channels, context
 from shieldmesh.context import RequestContext
-from shieldmesh.errors import USAGE_KEY, InternalError, MeshError, NotFoundError, UnavailableError
+from shieldmesh.errors import (
+    USAGE_KEY,
+    FailedPreconditionError,
+    InternalError,
+    MeshError,
+    NotFoundError,
+    UnavailableError,
+)
 from shieldmesh.interceptors.client import at_once
 from shieldmesh.v1 import generation_pb2, inference_pb2_grpc
 from tests.promises.observing import observed
@@ -159,7 +166,8 @@ async def test_identity_trace_and_deadline_travel_on(tmp_path: Path) -> None:
         async with chained(played, tmp_path) as stub, generating(stub, ask("m", "hi"), seconds=TIMEOUT) as call:
             assert [event async for event in call]
     assert played.seen is not None
-    assert replace(played.seen, deadline=None) == ours
+    # It also knows where the request has been.
+    assert replace(played.seen, deadline=None, values=ours.values) == ours
     assert played.seen.deadline is not None
     assert played.seen.deadline < time.monotonic() + TIMEOUT
     assert len(set(seen.spans.traces().values())) == 1
@@ -169,13 +177,30 @@ async def test_an_unknown_model_and_a_service_that_is_not_there(tmp_path: Path) 
     """Both are typed errors that say where they happened."""
     async with served(Played(()), tmp_path) as url:
         with pytest.raises(NotFoundError) as unknown:
-            await drain(RemoteBackend(RemoteOptions(url=url, model="other")))
+            await drain(RemoteBackend("m", RemoteOptions(url=url, model="other")))
         await channels.close()
     assert (unknown.value.reason, len(unknown.value.hops)) == ("MODEL_NOT_FOUND", 1)
     with pytest.raises(UnavailableError) as gone:
         await drain(remote(url))
     assert [hop.service for hop in gone.value.hops] == ["inference"]
     await channels.close()
+
+
+async def test_a_ring_of_services_ends_at_the_model_that_is_met_again(tmp_path: Path) -> None:
+    """With one place at each, two services that point at each other would wait for each other for ever."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    sockets = [tmp_path / name / "inference.sock" for name in ("one", "two")]
+    first, second = (
+        Registry({"m": ServedModel("m", "grpc", remote(f"unix:{other}"), Admission("m", max_running=1, max_waiting=1))})
+        for other in reversed(sockets)
+    )
+    async with serving(first, tmp_path / "one") as stub, serving(second, tmp_path / "two"):
+        with pytest.raises(FailedPreconditionError) as caught:
+            await read(stub)
+        await channels.close()
+    assert caught.value.reason == "MODEL_RING"
+    assert [hop.service for hop in caught.value.hops] == ["inference"] * 3
 
 
 async def test_stop_brings_the_exact_account_of_an_engine_far_away(tmp_path: Path) -> None:
@@ -207,7 +232,7 @@ async def test_a_service_behind_tls_is_reached_with_its_authority(tmp_path: Path
     try:
         for authority in (ours, other):
             authority.cert_pem.write_to_path(str(pem))
-            backend = RemoteBackend(RemoteOptions(url=f"grpcs://localhost:{port}", model="m", ca=pem))
+            backend = RemoteBackend("m", RemoteOptions(url=f"grpcs://localhost:{port}", model="m", ca=pem))
             if authority is ours:
                 assert await drain(backend) == [Finish(FinishReason.STOP)]
             else:
@@ -234,6 +259,13 @@ async def chained(backend: Backend, directory: Path) -> AsyncGenerator[Stub]:
         yield stub
 
 
+async def read(stub: Stub) -> None:
+    """All that the model says to somebody."""
+    async with generating(stub, ask("m", "hi")) as call:
+        async for _ in call:
+            pass
+
+
 def cost(call: grpc.aio.Call) -> Iterator[bytes]:
     """What a call that is done says that it cost."""
     for key, value in at_once(call.trailing_metadata()) or ():
@@ -242,7 +274,7 @@ def cost(call: grpc.aio.Call) -> Iterator[bytes]:
 
 
 def remote(url: str) -> RemoteBackend:
-    return RemoteBackend(RemoteOptions(url=url, model="m"))
+    return RemoteBackend("m", RemoteOptions(url=url, model="m"))
 
 
 def registry(backend: Backend) -> Registry:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
-from pydantic import SecretStr
 
 from services.inference.admission import Admission
 from services.inference.backend import FinishReason
+from services.inference.keys import Key
 from services.inference.openai.backend import OpenAIBackend
 from services.inference.registry import Registry, ServedModel
 from shieldmesh import context, http
@@ -158,5 +158,5 @@ def span_id(span: ReadableSpan) -> str:
     return trace.format_span_id(made.span_id)
 
 
-def key() -> SecretStr:
-    return SecretStr(KEY)
+def key() -> Key:
+    return Key(lambda: KEY)

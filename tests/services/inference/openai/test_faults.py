@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import pytest
-from pydantic import SecretStr
 
 from services.inference.backend import (
     FinishReason,
     Usage,
 )
+from services.inference.keys import Key
 from shieldmesh.errors import (
     FailedPreconditionError,
     InternalError,
@@ -150,7 +150,7 @@ async def test_what_another_attempt_would_not_help_is_told_at_once(
 ) -> None:
     """One attempt, one typed error; neither what the server said nor the key is in it."""
     async with upstream(play, whole) as server:
-        texts, error = await failure(asking(server, api_key=SecretStr(KEY)))
+        texts, error = await failure(asking(server, api_key=Key(lambda: KEY)))
         assert len(server.heard) == 1
         assert server.heard[0].headers["authorization"] == f"Bearer {KEY}"
     assert texts == []

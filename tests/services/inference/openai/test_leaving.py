@@ -9,8 +9,9 @@ from services.inference.backend import (
     Finish,
     Step,
 )
-from services.inference.openai.backend import OpenAIBackend
+from services.inference.openai.backend import OpenAIEndpoint
 from shieldmesh.openai.answer import Answer
+from shieldmesh.openai.body import server_request
 from shieldmesh.openai.chunks import ChunkReader
 from tests.services.inference.serving import TIMEOUT, eventually
 
@@ -46,13 +47,14 @@ async def test_a_reader_that_leaves_closes_the_connection() -> None:
     """Also between two reads, and not only when the garbage collector comes round to it."""
     kept: list[Answer] = []
 
-    class Keeping(OpenAIBackend):
+    class Keeping(OpenAIEndpoint):
         def answer(self, reader: ChunkReader) -> Answer:
             kept.append(super().answer(reader))
             return kept[-1]
 
     async with upstream(stalled(said("one"))) as server:
-        async with aclosing(Keeping("model", options(server)).generate(REQUEST).batches()) as batches:
+        generation = Keeping(server.url, options(server)).attempt(server_request(REQUEST, options(server)), None)
+        async with aclosing(generation.batches()) as batches:
             assert await anext(batches)
         await eventually(lambda: server.open == 0)
     assert len(kept) == 1

@@ -21,16 +21,18 @@ class Patience:
         self._limit: asyncio.Timeout | None = None
         self._stopped = False
 
-    async def wait(self, work: Coroutine[object, object, T], until: float) -> T:
-        """What `work` gives. It is cancelled at `until`, on the loop's clock, or on `stop`.
+    async def wait(self, work: Coroutine[object, object, T], until: float | None) -> T:
+        """What `work` gives. It is cancelled at `until`, on the loop's clock (None: never), or on `stop`.
 
         Raises:
             TimeoutError: it took too long.
             StoppedError: it was told to stop.
         """
-        if self._stopped:
+        try:
+            self.check()
+        except StoppedError:
             work.close()
-            raise StoppedError
+            raise
         limit = asyncio.timeout_at(until)
         try:
             async with limit:
@@ -42,6 +44,11 @@ class Patience:
             raise
         finally:
             self._limit = None
+
+    def check(self) -> None:
+        """Raises a StoppedError if it was told to stop."""
+        if self._stopped:
+            raise StoppedError
 
     def stop(self) -> None:
         """Ends the waiting, now and for ever."""

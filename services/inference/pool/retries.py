@@ -8,7 +8,6 @@ from typing import Final, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from shieldmesh.errors import MeshError
-from shieldmesh.openai.failures import PASSING
 
 from .options import Retries
 
@@ -16,8 +15,10 @@ T = TypeVar("T")
 
 _LONGEST_PAUSE: Final = 10.0
 _EARNED: Final = 0.1
+_EARLY: Final = 0.01
+"""Seconds that a timer may fire before its time: event loops count in milliseconds."""
 
-_log = logging.getLogger("shieldmesh.inference.openai")
+_log = logging.getLogger("shieldmesh.inference.pool")
 
 
 class Budget:
@@ -49,8 +50,10 @@ async def with_retries(
     options: Retries,
     budget: Budget,
     *,
+    passing: Callable[[MeshError], bool],
     allowed: Callable[[], bool],
-    until: float,
+    at_once: Callable[[], bool],
+    until: float | None,
     sleep: Callable[[float], Awaitable[None]],
 ) -> T:
     """What `attempt` gives, the first time that it does.
@@ -59,8 +62,10 @@ async def with_retries(
         attempt: Sends the request.
         options: How often, and with which pauses.
         budget: What the model has left.
-        allowed: Whether the server may be asked again at all.
-        until: When no retry may begin any more, on the loop's clock.
+        passing: Whether another attempt may not meet an error.
+        allowed: Whether anybody may be asked again at all.
+        at_once: Whether there is somebody to ask for whom no pause is needed.
+        until: When no retry may begin any more, on the loop's clock; None: never.
         sleep: Waits so many seconds.
 
     Raises:
@@ -69,23 +74,25 @@ async def with_retries(
     loop = asyncio.get_running_loop()
     backoff = wait_random_exponential(multiplier=options.pause, max=_LONGEST_PAUSE)
 
-    def passing(error: BaseException) -> bool:
-        return isinstance(error, MeshError) and error.reason in PASSING
+    def worth_it(error: BaseException) -> bool:
+        return isinstance(error, MeshError) and passing(error)
 
     def pause(state: RetryCallState) -> float:
+        if at_once():
+            return 0.0
         asked = _error(state).retry_after
         return backoff(state) if asked is None else asked
 
     def enough(state: RetryCallState) -> bool:
         budget.failed()
-        late = loop.time() + state.upcoming_sleep >= until
+        late = until is not None and loop.time() + state.upcoming_sleep + _EARLY >= until
         return state.attempt_number >= options.attempts or late or not (budget.allows and allowed())
 
     def tell(state: RetryCallState) -> None:
-        _log.warning("the model's server failed, another attempt follows: %s", _error(state).reason)
+        _log.warning("an endpoint of the model failed, another attempt follows: %s", _error(state).reason)
 
     retrying = AsyncRetrying(
-        retry=retry_if_exception(passing), wait=pause, stop=enough, sleep=sleep, before_sleep=tell, reraise=True
+        retry=retry_if_exception(worth_it), wait=pause, stop=enough, sleep=sleep, before_sleep=tell, reraise=True
     )
     async for each in retrying:
         with each:
