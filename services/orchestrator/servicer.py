@@ -12,6 +12,7 @@ from shieldmesh.profile.profiles import Shelf
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 
 from .disconnect import disconnect
+from .idempotency import earlier
 from .log.turn_log import LARGEST_SEQUENCE, Record, owner
 from .prompt import Prompt
 from .report import refused
@@ -37,8 +38,12 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         """See `shieldmesh.v1.ChatService.Chat`."""
         del context
         with refused():
-            running = self._turns.start(self._turn(request))
-        async with aclosing(running.events()) as events:
+            turn = self._turn(request)
+            known = ""
+            if request.idempotency_key:
+                known = await earlier(self._turns.log, owner(), turn.identity.request_id, request)
+            events = self._follow(known) if known else self._turns.start(turn).events()
+        async with aclosing(events):
             async for event in events:
                 yield event
 
@@ -50,10 +55,9 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         if request.after_sequence > LARGEST_SEQUENCE:
             raise InvalidArgumentError("no turn has so many events", field="after_sequence")
         await self._own(request.turn_id)
-        following = self._turns.log.follow(request.turn_id, request.after_sequence)
-        async with self._turns.following(request.turn_id), aclosing(following) as events:
+        async with aclosing(self._follow(request.turn_id, request.after_sequence)) as events:
             async for event in events:
-                yield chat_pb2.ChatEvent.FromString(event)
+                yield event
 
     async def GetTurn(  # noqa: N802  # the contract's name
         self, request: chat_pb2.GetTurnRequest, context: object
@@ -72,6 +76,12 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         if not record.sealed:
             await self._turns.stop(request.turn_id)
         return chat_pb2.CancelTurnResponse()
+
+    async def _follow(self, turn: str, after: int = 0) -> AsyncGenerator[chat_pb2.ChatEvent]:
+        """The events of a turn that runs or ran, from the log."""
+        async with self._turns.following(turn), aclosing(self._turns.log.follow(turn, after)) as events:
+            async for event in events:
+                yield chat_pb2.ChatEvent.FromString(event)
 
     def _turn(self, request: chat_pb2.ChatRequest) -> Turn:
         shelf = self._profiles().of(context.current().tenant_id)

@@ -65,6 +65,7 @@ class Mesh:
         tools: Sequence[Tool] = (),
         sampling: Sampling | None = None,
         disconnect: Disconnect | str | None = None,
+        idempotency_key: str = "",
         variables: Mapping[str, str] | None = None,
         values: Mapping[str, str] | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
@@ -78,6 +79,8 @@ class Mesh:
             tools: Functions that the model may call.
             sampling: Overrides of the profile's sampling.
             disconnect: What becomes of the turn when its reader goes away, where the profile lets callers say it.
+            idempotency_key: Makes it safe to ask again, in another process, too: 1 to 128 of [A-Za-z0-9._:-]. The same
+                key in the same session stands for one turn.
             variables: What the profile's prompt says of this turn, by the names that the profile declares.
             values: Session values that the gateway lets callers set; they reach every service of the turn.
             timeout: Seconds the whole turn may take; None leaves it to the gateway.
@@ -92,6 +95,7 @@ class Mesh:
             tools=tools,
             sampling=sampling,
             disconnect=disconnect,
+            idempotency_key=idempotency_key,
             variables=variables,
             values=values,
             timeout=timeout,

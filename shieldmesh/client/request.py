@@ -59,6 +59,7 @@ def build_call(
     tools: Sequence[Tool] = (),
     sampling: Sampling | None = None,
     disconnect: Disconnect | str | None = None,
+    idempotency_key: str = "",
     variables: Mapping[str, str] | None = None,
     values: Mapping[str, str] | None = None,
     timeout: float | None = DEFAULT_TIMEOUT,
@@ -75,6 +76,7 @@ def build_call(
         tools=[tool_to_wire(tool, index) for index, tool in enumerate(tools)],
         sampling=sampling_to_wire(sampling),
         disconnect=_disconnect(disconnect),
+        idempotency_key=_key(idempotency_key),
         variables={
             unicode(name, "variables"): unicode(value, "variables") for name, value in (variables or {}).items()
         },
@@ -117,6 +119,13 @@ def wrap_call(request: Q, *, session: str, values: Mapping[str, str] | None = No
     if values:
         identity = replace(identity, values={**identity.values, **values})
     return Call(request, identity, timeout)
+
+
+def _key(key: str) -> str:
+    if key and not ID_PATTERN.fullmatch(key):
+        message = "the key is not one: expected 1 to 128 characters of A-Z a-z 0-9 . _ : -"
+        raise InvalidArgumentError(message, field="idempotency_key")
+    return key
 
 
 _DISCONNECTS: Final = {

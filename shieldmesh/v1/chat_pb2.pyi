@@ -112,12 +112,19 @@ class ChatRequest(google.protobuf.message.Message):
     RESPONSE_FORMAT_FIELD_NUMBER: builtins.int
     SAMPLING_FIELD_NUMBER: builtins.int
     DISCONNECT_FIELD_NUMBER: builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
     VARIABLES_FIELD_NUMBER: builtins.int
     profile: builtins.str
     """The profile: the policy, prompt and model to use. Empty means "default"."""
     disconnect: Global___Disconnect.ValueType
     """What becomes of the turn when its caller goes away; unspecified takes the profile's word. Another than the
     profile's MUST be refused unless the profile allows it.
+    """
+    idempotency_key: builtins.str
+    """Makes it safe to send the request again: 1 to 128 of [A-Za-z0-9._:-], or empty. The same key of the same tenant or,
+    where none is authenticated, of the same `x-session-id` stands for one turn while that is kept: who sends the request
+    again gets that turn's events, from the first one, and nothing is generated twice. A turn that failed frees its key.
+    Another request with the key MUST be refused (IDEMPOTENCY_KEY_REUSED).
     """
     @property
     def messages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shieldmesh.v1.message_pb2.Message]:
@@ -150,10 +157,11 @@ class ChatRequest(google.protobuf.message.Message):
         response_format: shieldmesh.v1.message_pb2.ResponseFormat | None = ...,
         sampling: shieldmesh.v1.generation_pb2.Sampling | None = ...,
         disconnect: Global___Disconnect.ValueType = ...,
+        idempotency_key: builtins.str = ...,
         variables: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["response_format", b"response_format", "sampling", b"sampling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["disconnect", b"disconnect", "messages", b"messages", "profile", b"profile", "response_format", b"response_format", "sampling", b"sampling", "tools", b"tools", "variables", b"variables"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["disconnect", b"disconnect", "idempotency_key", b"idempotency_key", "messages", b"messages", "profile", b"profile", "response_format", b"response_format", "sampling", b"sampling", "tools", b"tools", "variables", b"variables"]) -> None: ...
 
 Global___ChatRequest: typing_extensions.TypeAlias = ChatRequest
 

@@ -187,6 +187,7 @@ async def test_a_dropped_turn_leaves_nothing_behind() -> None:
         ({"session": "not an id"}, "session"),
         ({"session": "s" * 129}, "session"),
         ({"timeout": 0}, "timeout"),
+        ({"idempotency_key": "not a key"}, "idempotency_key"),
         ({"profile": "\udcff"}, "profile"),
         ({"sampling": shieldmesh.Sampling(top_k=-1)}, "sampling"),
     ],
