@@ -77,7 +77,7 @@ def test_a_value_is_never_read_as_a_template(value: str) -> None:
         ("{{ a", "{a: {}}", "line 1 of the template: unexpected end of template"),
         ("{{ a | nonsense }}", "{a: {}}", "line 1 of the template: No filter named 'nonsense'."),
         ("{% include 'a' %}", "{}", "a prompt stands on its own: include, import and extends lead nowhere here"),
-        ("{{ a.b.c }}", "{a: {}}", "the profile's prompt cannot be made of these variables: UndefinedError"),
+        ("{{ a.b }}", "{a: {}}", "the profile's prompt cannot be made of these variables: UndefinedError"),
         ("{{ a.__class__.__mro__ }}", "{a: {}}", "the profile's prompt cannot be made of these variables: Secur"),
         ("{{ a * 200000 }}", "{a: {}}", f"the profile's prompt becomes longer than {MAX_PROMPT} characters"),
         ("{{ a }}", "{a: {default: b, choices: [c]}}", "the default does not fit: expected one of c"),
