@@ -56,11 +56,13 @@ from shieldmesh.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from shieldmesh.module import Ask, Module
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Action",
+    "Ask",
     "CancelledCallError",
     "DataLossError",
     "DeadlineExceededError",
@@ -79,6 +81,7 @@ __all__ = [
     "Mesh",
     "MeshError",
     "Message",
+    "Module",
     "NotFoundError",
     "PermissionDeniedError",
     "Progress",

@@ -1,6 +1,7 @@
 """Pooled gRPC channels: one per running event loop, target and credentials; see `shieldmesh.affinity`."""
 
 import json
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -39,6 +40,8 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 )
 """`shieldmesh.server.SERVER_OPTIONS` allows these pings: the two belong together."""
 
+TLS: Final = "tls:"
+"""Before a target whose connection is encrypted."""
 
 _Key = tuple[str, grpc.ChannelCredentials | None, bool]
 
@@ -46,18 +49,35 @@ _pool: Final[LoopPool[_Key, ContextChannel]] = LoopPool(ContextChannel.close)
 
 
 def get(target: str, credentials: grpc.ChannelCredentials | None = None, *, retrying: bool = True) -> grpc.aio.Channel:
-    """This loop's channel to `target`: `unix:/path`, `dns:///host:port` or `host:port`. Connects when first used.
+    """This loop's channel to `target`: `unix:/path`, `dns:///host:port`, `host:port`, or one of these behind `tls:`.
+
+    It connects when it is first used.
 
     Args:
         target: The server.
-        credentials: Those of TLS; channels with different ones share nothing. None means plain text.
+        credentials: Those of TLS; channels with different ones share nothing. None leaves it to the target: plain text
+            or, behind `tls:`, the system's authorities or those of a file (`tls:host:port?ca=/path`).
         retrying: Whether calls are tried again while the server is UNAVAILABLE; not where another can be asked instead.
 
     Raises:
         RuntimeError: no event loop is running.
+        OSError: the file of the authorities cannot be read.
     """
     key = target, credentials, retrying
-    return _pool.get(key, lambda: ContextChannel(_connect(*key), target))
+    return _pool.get(key, lambda: ContextChannel(_connect(*key), address(target)))
+
+
+def blocking(target: str) -> grpc.Channel:
+    """A channel to `target` for code without a loop, which carries no context; see `get`."""
+    credentials = _credentials(target)
+    if credentials is None:
+        return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return grpc.secure_channel(address(target), credentials, options=CHANNEL_OPTIONS)
+
+
+def address(target: str) -> str:
+    """The target as gRPC says it, whether it is encrypted or not."""
+    return target.removeprefix(TLS).partition("?")[0] if target.startswith(TLS) else target
 
 
 async def close() -> None:
@@ -67,6 +87,15 @@ async def close() -> None:
 
 def _connect(target: str, credentials: grpc.ChannelCredentials | None, retrying: bool) -> grpc.aio.Channel:
     options = [*CHANNEL_OPTIONS, ("grpc.enable_retries", int(retrying))]
+    credentials = credentials or _credentials(target)
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=options)
-    return grpc.aio.secure_channel(target, credentials, options=options)
+    return grpc.aio.secure_channel(address(target), credentials, options=options)
+
+
+def _credentials(target: str) -> grpc.ChannelCredentials | None:
+    """Those that the target itself asks for."""
+    if not target.startswith(TLS):
+        return None
+    _, _, authorities = target.partition("?ca=")
+    return grpc.ssl_channel_credentials(Path(authorities).read_bytes() if authorities else None)

@@ -30,7 +30,9 @@ A = TypeVar("A")
 
 
 def connect(url: str = DEFAULT_URL) -> "Mesh":
-    """A client of the mesh at `url`: `mesh://host:port`, `grpc://…`, `host:port` or `unix:/path`.
+    """A client of the mesh at `url`: `mesh://host:port`, `meshs://…` (with TLS), `host:port` or `unix:/path`.
+
+    `meshs://host:port?ca=/path/to/ca.pem` trusts the authorities of that file instead of the system's.
 
     Nothing is sent before the first turn is read. All clients of one event loop share one connection to the same
     mesh, which the loop closes at its end; the client itself may be used under one loop after the other.
@@ -49,7 +51,7 @@ class Mesh:
     """A mesh to talk to; see `connect`.
 
     Attributes:
-        target: Where it is, in gRPC's notation.
+        target: Where it is, as `shieldmesh.channels` takes it.
     """
 
     def __init__(self, target: str) -> None:

@@ -10,8 +10,7 @@ from typing import Any, Final, Protocol, Self, TypedDict, TypeVar, cast
 
 import grpc
 
-from shieldmesh import context, errors
-from shieldmesh.channels import CHANNEL_OPTIONS
+from shieldmesh import channels, context, errors
 from shieldmesh.client import wire
 from shieldmesh.client.conversation import Message, Sampling, Tool
 from shieldmesh.client.events import Event, Result, TurnRecord
@@ -60,7 +59,7 @@ class SyncMesh:
 
     def __init__(self, target: str) -> None:
         self.target = target
-        self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        self._channel = channels.blocking(target)
 
     def chat(
         self,

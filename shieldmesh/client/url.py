@@ -4,18 +4,21 @@ import os
 import re
 from typing import Final
 
+from shieldmesh.channels import TLS
+
 DEFAULT_URL: Final = "127.0.0.1:50051"
 DEFAULT_PORT: Final = 50051
 MAX_SOCKET_PATH: Final = 107
 """Bytes that a Unix socket's path may have on Linux."""
 
 _PLAIN: Final = ("mesh", "grpc")
-_EXAMPLES: Final = "mesh://host:50051, grpc://host:50051, host:50051 or unix:/path/to.sock"
+_ENCRYPTED: Final = ("meshs", "grpcs")
+_EXAMPLES: Final = "mesh://host:50051, meshs://host:50051 (with TLS), host:50051 or unix:/path/to.sock"
 _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
 def parse_url(url: str) -> str:
-    """The gRPC target that `url` names; the port is 50051 where none is given.
+    """The target that `url` names, as `shieldmesh.channels` takes it; the port is 50051 where none is given.
 
     Raises:
         ValueError: `url` names no mesh; the message says which forms do.
@@ -25,13 +28,13 @@ def parse_url(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
         return _host_and_port(url, url)
-    # 1. our own schemes, 2. a name that gRPC resolves itself, 3. what is planned, 4. anything else
+    # 1. our own schemes, 2. the same with TLS, 3. a name that gRPC resolves itself, 4. anything else
     if scheme in _PLAIN:
         return _host_and_port(rest.removesuffix("/"), url)
+    if scheme in _ENCRYPTED:
+        return _encrypted(rest, url)
     if scheme == "dns":
         return f"dns:///{_host_and_port(rest.removeprefix('/'), url)}"
-    if scheme in {"meshs", "grpcs"}:
-        raise ValueError(f"{url!r} asks for TLS, which is not supported yet: put a TLS proxy in front, or use mesh://")
     raise ValueError(f"{url!r} is not the URL of a mesh: {scheme}:// is unknown, expected {_EXAMPLES}")
 
 
@@ -47,6 +50,17 @@ def _unix(url: str) -> str:
     if length > MAX_SOCKET_PATH:
         raise ValueError(f"the socket path in {url!r} has {length} bytes, but at most {MAX_SOCKET_PATH} are possible")
     return f"unix:{path}"
+
+
+def _encrypted(rest: str, url: str) -> str:
+    address, question, query = rest.partition("?")
+    target = TLS + _host_and_port(address.removesuffix("/"), url)
+    if not question:
+        return target
+    name, _, path = query.partition("=")
+    if name != "ca" or not os.access(path, os.R_OK):
+        raise ValueError(f"{url!r} names no file of authorities that can be read: expected ?ca=/path/to/ca.pem")
+    return f"{target}?ca={path}"
 
 
 def _host_and_port(text: str, url: str) -> str:

@@ -1,5 +1,6 @@
 """One answer as it comes over HTTP: opened, read, and let go, with a client span around it."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -24,6 +25,8 @@ PATH: Final = "chat/completions"
 _METHOD: Final = "POST"
 _STREAM: Final = "text/event-stream"
 _LARGEST_REFUSAL: Final = 64 * 1024
+_DRAIN_SECONDS: Final = 0.25
+"""How long a server may take to end a response after its last word, before the connection is given up."""
 
 
 class Answer:
@@ -99,10 +102,11 @@ class Answer:
         return Finish(self._reader.reason or FinishReason.STOP)
 
     async def drain(self) -> None:
-        """Reads what follows the end, usually nothing: the connection can be used again then."""
-        with suppress(httpx.RequestError):  # it will not be used again
-            while await self._more():
-                pass
+        """Reads what follows the end, usually nothing, for a moment: the connection can be used again then."""
+        with suppress(httpx.RequestError, TimeoutError):  # it will not be used again
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while await self._more():
+                    pass
 
     async def close(self) -> None:
         """Lets go: a server that is still at work sees the connection close, and stops."""

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from typing import Final
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -20,9 +19,6 @@ from shieldmesh.openai.body import server_request
 from shieldmesh.openai.chunks import ChunkReader
 
 from .options import OpenAIOptions, OpenAIRequestOptions
-
-_DRAIN_SECONDS: Final = 0.25
-"""How long a server may take to end a response after its last word, before the connection is given up."""
 
 
 class OpenAIBackend(PooledBackend[bytes]):
@@ -104,9 +100,7 @@ class OpenAIGeneration:
                 while not isinstance(batch[-1], Finish):
                     yield batch
                     batch = await self._read(answer, loop.time() + gap, "the next token", gap)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_DRAIN_SECONDS):
-                        await answer.drain()
+                await answer.drain()
                 yield batch
         finally:
             await answer.close()

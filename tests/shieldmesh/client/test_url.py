@@ -19,6 +19,9 @@ from shieldmesh.client.url import parse_url
         ("unix:/run/mesh.sock", "unix:/run/mesh.sock"),
         ("unix:///run/mesh.sock", "unix:/run/mesh.sock"),
         ("unix:mesh.sock", "unix:mesh.sock"),
+        ("meshs://host", "tls:host:50051"),
+        ("grpcs://host:7/", "tls:host:7"),
+        ("meshs://host:7?ca=/dev/null", "tls:host:7?ca=/dev/null"),
     ],
 )
 def test_every_form_becomes_a_target(url: str, target: str) -> None:
@@ -38,7 +41,8 @@ def test_every_form_becomes_a_target(url: str, target: str) -> None:
         "host:65536",
         "host:port",
         "::1",
-        "grpcs://host:7",
+        "grpcs://host:7?ca=/no/such/file",
+        "meshs://host:7?cert=x",
         "unix:",
         "unix://relative",
         "unix:/" + "x" * 107,
