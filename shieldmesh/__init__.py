@@ -5,7 +5,8 @@
             if isinstance(event, shieldmesh.Delta):
                 print(event.text, end="", flush=True)
 
-`connect_sync` is the same without an event loop. Failures are `MeshError`s, which know the call path.
+`connect_sync` is the same without an event loop. Failures are `MeshError`s, which know the call path. Code of a service
+tells the client of the turn that it works for what has come about so far with `progress`.
 """
 
 from shieldmesh.client import (
@@ -57,6 +58,7 @@ from shieldmesh.errors import (
     UnimplementedError,
 )
 from shieldmesh.module import Ask, Module
+from shieldmesh.publishing import progress
 
 __version__ = "0.1.0"
 
@@ -108,4 +110,5 @@ __all__ = [
     "__version__",
     "connect",
     "connect_sync",
+    "progress",
 ]

@@ -8,6 +8,7 @@ import grpc
 
 from shieldmesh import validation
 from shieldmesh.errors import USAGE_KEY
+from shieldmesh.publishing import progress
 from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
 
 from .backend import Finish, FinishReason, Generation, Output, Usage
@@ -37,6 +38,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         generation = model.backend.generate(from_request(request))
         async with AsyncExitStack() as stack:
             control = await stack.enter_async_context(listening(request_iterator, generation))
+            if model.admission.running >= model.admission.max_running:
+                progress("queue", {"waiting": model.admission.waiting + 1})
             queued = await control.unless_stopped(stack.enter_async_context(model.admission.place()))
             if queued is None:
                 yield finished_event(FinishReason.CANCELLED, Usage(), first_token=None, total=0.0)

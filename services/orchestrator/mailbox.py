@@ -34,6 +34,11 @@ class Mailbox(Generic[T]):
         self._free = False
         self._closed = False
 
+    @property
+    def full(self) -> bool:
+        """Whether more waits than the limit."""
+        return self._weight > self._limit
+
     def put(self, item: T) -> None:
         """Adds an item; never waits."""
         self._weight += self._weigh(item)

@@ -28,9 +28,9 @@ def merge_texts(last: shield_pb2.InspectText, new: shield_pb2.InspectText) -> bo
 
 
 def event_weight(event: chat_pb2.ChatEvent) -> int:
-    """The characters of text in an event."""
+    """The characters of text in an event, or the bytes of an interim result."""
     delta = event.delta
-    return len(delta.text) + len(delta.reasoning) + len(delta.tool_call.arguments)
+    return len(delta.text) + len(delta.reasoning) + len(delta.tool_call.arguments) or event.progress.ByteSize()
 
 
 def text_weight(text: shield_pb2.InspectText) -> int:

@@ -21,8 +21,9 @@ from shieldmesh.context import RequestContext, new_id
 from shieldmesh.errors import DeadlineExceededError, InternalError, duration
 from shieldmesh.profile import Profile
 from shieldmesh.profile.policy import Disconnect
+from shieldmesh.publishing import forward, published_to
 from shieldmesh.telemetry import SpanName, trace_id, tracer
-from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2, shield_pb2
+from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2, progress_pb2, shield_pb2
 
 from .account import Account
 from .disconnect import to_wire
@@ -113,10 +114,11 @@ class Turn:
         ):
             self.outbox.put(chat_pb2.ChatEvent(started=self._started()))
             try:
-                async with self._within_limit(), asyncio.TaskGroup() as tasks:
-                    # The model first, in whose time the shields look at the input.
-                    tasks.create_task(self._answer())
-                    tasks.create_task(self._check_input())
+                with published_to(self._publish):
+                    async with self._within_limit(), asyncio.TaskGroup() as tasks:
+                        # The model first, in whose time the shields look at the input.
+                        tasks.create_task(self._answer())
+                        tasks.create_task(self._check_input())
             except* Blocked:
                 self._account.blocked()
             except* Stopped:
@@ -176,6 +178,8 @@ class Turn:
             )
             answer = await calls.unary(self._services.shields.Inspect, request)
             self._account.input_cleared()
+            for result in answer.progress:
+                forward(result)
             self._judge(answer.verdicts)
             self._prompt.apply(answer.edits)
         self._input_cleared.set()
@@ -216,6 +220,8 @@ class Turn:
                 self._account.admitted()
             case "finished":
                 self._account.engine_finished(event.finished)
+            case "progress":
+                forward(event.progress)
             case _:
                 pass  # a newer service tells of something that this one does not know
         await self._unseen.room()
@@ -254,6 +260,8 @@ class Turn:
             if answer.WhichOneof("response") == "clearance":
                 self._send(self._lanes.clear(answer.clearance, time.monotonic()))
                 self._judge(answer.clearance.verdicts)
+            elif answer.HasField("progress"):
+                forward(answer.progress)
         if self._lanes.held() or not self._all_shown:
             raise InternalError("the shield service ended before it had cleared all text", reason="SHIELD_BROKEN")
 
@@ -266,6 +274,8 @@ class Turn:
             if answer.WhichOneof("response") == "clearance":
                 self._lanes.note_judged(answer.clearance)
                 self._judge(answer.clearance.verdicts)
+            elif answer.HasField("progress"):
+                forward(answer.progress)
         if self._lanes.unjudged() or not self._all_shown:
             raise InternalError("the shield service ended before it had seen all text", reason="SHIELD_BROKEN")
         self._account.all_seen()
@@ -274,6 +284,13 @@ class Turn:
         if delta is not None:
             self._account.released()
             self.outbox.put(chat_pb2.ChatEvent(delta=delta))
+
+    def _publish(self, result: progress_pb2.Progress) -> bool:
+        """Takes an interim result that a service published; it never makes the turn wait."""
+        if self.outbox.full:
+            return False
+        self.outbox.put(chat_pb2.ChatEvent(progress=result))
+        return True
 
     def _judge(self, verdicts: Iterable[policy_pb2.Verdict]) -> None:
         """Tells the client what the shields saw; a block ends the turn."""

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from shieldmesh.cli.terminal import harmless
-from shieldmesh.client.events import Action, Delta, Event, Finished, FinishReason, Verdict
+from shieldmesh.client.events import Action, Delta, Event, Finished, FinishReason, Progress, Verdict
 
 _STYLES: Final = {Action.REDACT: "yellow", Action.BLOCK: "bold red", Action.FLAG: "cyan"}
 _DONE: Final = {Action.REDACT: "redacted", Action.BLOCK: "blocked", Action.FLAG: "flagged", Action.ALLOW: "allowed"}
@@ -20,19 +20,23 @@ _ENDS: Final = {
 }
 
 
+_WIDEST: Final = 160
+"""Characters that are shown of an interim result."""
+
+
 class ReadableAnswer:
-    """For people: text as it arrives, placeholders marked on a terminal, verdicts as soon as a line is free.
+    """For people: text as it arrives, placeholders marked on a terminal, the rest as soon as a line is free.
 
     Args:
         out: Where the answer's text goes.
-        notes: Where verdicts go.
+        notes: Where verdicts and interim results go.
     """
 
     def __init__(self, out: Console, notes: Console) -> None:
         self._out = out
         self._notes = notes
         self._redacted: set[str] = set()
-        self._waiting: list[Verdict] = []
+        self._waiting: list[Verdict | Progress] = []
         self._at_line_start = True
 
     def show(self, event: Event) -> None:
@@ -43,6 +47,8 @@ class ReadableAnswer:
             case Verdict():
                 if event.action is Action.REDACT:
                     self._redacted.update(finding.kind for finding in event.findings)
+                self._waiting.append(event)
+            case Progress():
                 self._waiting.append(event)
             case Finished():
                 self.end_line()
@@ -72,8 +78,11 @@ class ReadableAnswer:
         self._at_line_start = text.endswith("\n")
 
     def _flush(self) -> None:
-        for verdict in self._waiting:
-            self._notes.print(Text(f"⚑ {describe(verdict)}", style=_STYLES.get(verdict.action, "")))
+        for event in self._waiting:
+            if isinstance(event, Progress):
+                self._notes.print(Text(f"… {_summary(event)}", style="dim"))
+            else:
+                self._notes.print(Text(f"⚑ {describe(event)}", style=_STYLES.get(event.action, "")))
         self._waiting.clear()
 
 
@@ -100,6 +109,12 @@ def describe(verdict: Verdict) -> str:
         return f"{verdict.shield} failed on the {verdict.direction} ({verdict.error}): {done}"
     what = ", ".join(f"{finding.kind} at {finding.start}-{finding.end}" for finding in verdict.findings)
     return f"{verdict.shield} {done} in the {verdict.direction}: {what}"
+
+
+def _summary(progress: Progress) -> str:
+    """An interim result in a short line."""
+    payload = json.dumps(progress.payload, ensure_ascii=False) if progress.payload else ""
+    return harmless(f"{progress.name} {payload[:_WIDEST]}").strip()
 
 
 def placeholders(kinds: set[str]) -> re.Pattern[str]:

@@ -7,12 +7,14 @@ would close a generator from another context when the client cancels during a wr
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import grpc
 
 from shieldmesh import errors
 from shieldmesh.errors import MeshError
+from shieldmesh.interceptors import progress
 from shieldmesh.interceptors.call import CallerGoneError, Metadata, ServerCall, ServerIdentity, ServerInterceptor
 
 # grpc's classes are generic for type checkers only, hence the quotes; request and response types differ per method.
@@ -59,14 +61,18 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
 
     async def _unary(self, method: str, behaviour: Callable[..., Any], request: Any, context: ServicerContext) -> Any:
         async with self._inside(method, context) as call:
-            response = await behaviour(request, context)
+            response = await progress.gathered(method, behaviour(request, context))
             call.sent = 1
             return response
 
     async def _stream(self, method: str, behaviour: Callable[..., Any], request: Any, context: ServicerContext) -> None:
-        async with self._inside(method, context) as call, aclosing(behaviour(request, context)) as events:
+        async with (
+            self._inside(method, context) as call,
+            progress.streamed(method, partial(_write, context)) as write,
+            aclosing(behaviour(request, context)) as events,
+        ):
             async for event in events:
-                await _write(context, event)
+                await write(event)
                 call.sent += 1
 
     @asynccontextmanager

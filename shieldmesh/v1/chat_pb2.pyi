@@ -10,10 +10,10 @@ import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
-import google.protobuf.struct_pb2
 import shieldmesh.v1.generation_pb2
 import shieldmesh.v1.message_pb2
 import shieldmesh.v1.policy_pb2
+import shieldmesh.v1.progress_pb2
 import sys
 import typing
 
@@ -321,7 +321,7 @@ class ChatEvent(google.protobuf.message.Message):
         """A shield's finding and what was done about it."""
 
     @property
-    def progress(self) -> Global___Progress:
+    def progress(self) -> shieldmesh.v1.progress_pb2.Progress:
         """An interim result that a service published."""
 
     @property
@@ -335,7 +335,7 @@ class ChatEvent(google.protobuf.message.Message):
         started: Global___TurnStarted | None = ...,
         delta: shieldmesh.v1.generation_pb2.Delta | None = ...,
         verdict: shieldmesh.v1.policy_pb2.Verdict | None = ...,
-        progress: Global___Progress | None = ...,
+        progress: shieldmesh.v1.progress_pb2.Progress | None = ...,
         finished: Global___TurnFinished | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished", "progress", b"progress", "started", b"started", "verdict", b"verdict"]) -> builtins.bool: ...
@@ -394,31 +394,6 @@ class TurnStarted(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["disconnect", b"disconnect", "model", b"model", "profile", b"profile", "profile_version", b"profile_version", "reconnect_grace", b"reconnect_grace", "session_id", b"session_id", "trace_id", b"trace_id", "turn_id", b"turn_id"]) -> None: ...
 
 Global___TurnStarted: typing_extensions.TypeAlias = TurnStarted
-
-@typing.final
-class Progress(google.protobuf.message.Message):
-    """Carries an interim result."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: builtins.int
-    PAYLOAD_FIELD_NUMBER: builtins.int
-    name: builtins.str
-    """What it is: 1 to 64 of [a-z0-9_.-]. A client MUST ignore names that it does not know."""
-    @property
-    def payload(self) -> google.protobuf.struct_pb2.Struct:
-        """The result."""
-
-    def __init__(
-        self,
-        *,
-        name: builtins.str = ...,
-        payload: google.protobuf.struct_pb2.Struct | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["payload", b"payload"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "payload", b"payload"]) -> None: ...
-
-Global___Progress: typing_extensions.TypeAlias = Progress
 
 @typing.final
 class TurnFinished(google.protobuf.message.Message):

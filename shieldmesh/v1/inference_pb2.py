@@ -26,33 +26,34 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from shieldmesh.v1 import generation_pb2 as shieldmesh_dot_v1_dot_generation__pb2
 from shieldmesh.v1 import message_pb2 as shieldmesh_dot_v1_dot_message__pb2
+from shieldmesh.v1 import progress_pb2 as shieldmesh_dot_v1_dot_progress__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dshieldmesh/v1/inference.proto\x12\rshieldmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1eshieldmesh/v1/generation.proto\x1a\x1bshieldmesh/v1/message.proto\"v\n\x0fGenerateRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.shieldmesh.v1.GenerateOpenH\x00\x12+\n\x04stop\x18\x02 \x01(\x0b\x32\x1b.shieldmesh.v1.GenerateStopH\x00\x42\t\n\x07request\"\x0e\n\x0cGenerateStop\"\xf8\x01\n\x0cGenerateOpen\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x08messages\x18\x02 \x03(\x0b\x32\x16.shieldmesh.v1.Message\x12)\n\x08sampling\x18\x03 \x01(\x0b\x32\x17.shieldmesh.v1.Sampling\x12\"\n\x05tools\x18\x04 \x03(\x0b\x32\x13.shieldmesh.v1.Tool\x12\x36\n\x0fresponse_format\x18\x05 \x01(\x0b\x32\x1d.shieldmesh.v1.ResponseFormat\x12(\n\x07options\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xa7\x01\n\rGenerateEvent\x12\x31\n\x07started\x18\x01 \x01(\x0b\x32\x1e.shieldmesh.v1.GenerateStartedH\x00\x12%\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x14.shieldmesh.v1.DeltaH\x00\x12\x33\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1f.shieldmesh.v1.GenerateFinishedH\x00\x42\x07\n\x05\x65vent\"K\n\x0fGenerateStarted\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x06queued\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc9\x01\n\x10GenerateFinished\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.shieldmesh.v1.FinishReason\x12#\n\x05usage\x18\x02 \x01(\x0b\x32\x14.shieldmesh.v1.Usage\x12\x36\n\x13time_to_first_token\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x13\n\x11ListModelsRequest\":\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.shieldmesh.v1.Model\"\x8f\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_window\x18\x03 \x01(\r\x12\x0f\n\x07running\x18\x04 \x01(\r\x12\x0f\n\x07waiting\x18\x05 \x01(\r\x12\x13\n\x0bmax_running\x18\x06 \x01(\r\x12\x18\n\x10generated_tokens\x18\x07 \x01(\x04\x32\xb3\x01\n\x10InferenceService\x12L\n\x08Generate\x12\x1e.shieldmesh.v1.GenerateRequest\x1a\x1c.shieldmesh.v1.GenerateEvent(\x01\x30\x01\x12Q\n\nListModels\x12 .shieldmesh.v1.ListModelsRequest\x1a!.shieldmesh.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dshieldmesh/v1/inference.proto\x12\rshieldmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1eshieldmesh/v1/generation.proto\x1a\x1bshieldmesh/v1/message.proto\x1a\x1cshieldmesh/v1/progress.proto\"v\n\x0fGenerateRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.shieldmesh.v1.GenerateOpenH\x00\x12+\n\x04stop\x18\x02 \x01(\x0b\x32\x1b.shieldmesh.v1.GenerateStopH\x00\x42\t\n\x07request\"\x0e\n\x0cGenerateStop\"\xf8\x01\n\x0cGenerateOpen\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x08messages\x18\x02 \x03(\x0b\x32\x16.shieldmesh.v1.Message\x12)\n\x08sampling\x18\x03 \x01(\x0b\x32\x17.shieldmesh.v1.Sampling\x12\"\n\x05tools\x18\x04 \x03(\x0b\x32\x13.shieldmesh.v1.Tool\x12\x36\n\x0fresponse_format\x18\x05 \x01(\x0b\x32\x1d.shieldmesh.v1.ResponseFormat\x12(\n\x07options\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xd4\x01\n\rGenerateEvent\x12\x31\n\x07started\x18\x01 \x01(\x0b\x32\x1e.shieldmesh.v1.GenerateStartedH\x00\x12%\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x14.shieldmesh.v1.DeltaH\x00\x12\x33\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1f.shieldmesh.v1.GenerateFinishedH\x00\x12+\n\x08progress\x18\x04 \x01(\x0b\x32\x17.shieldmesh.v1.ProgressH\x00\x42\x07\n\x05\x65vent\"K\n\x0fGenerateStarted\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x06queued\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc9\x01\n\x10GenerateFinished\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.shieldmesh.v1.FinishReason\x12#\n\x05usage\x18\x02 \x01(\x0b\x32\x14.shieldmesh.v1.Usage\x12\x36\n\x13time_to_first_token\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x13\n\x11ListModelsRequest\":\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.shieldmesh.v1.Model\"\x8f\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_window\x18\x03 \x01(\r\x12\x0f\n\x07running\x18\x04 \x01(\r\x12\x0f\n\x07waiting\x18\x05 \x01(\r\x12\x13\n\x0bmax_running\x18\x06 \x01(\r\x12\x18\n\x10generated_tokens\x18\x07 \x01(\x04\x32\xb3\x01\n\x10InferenceService\x12L\n\x08Generate\x12\x1e.shieldmesh.v1.GenerateRequest\x1a\x1c.shieldmesh.v1.GenerateEvent(\x01\x30\x01\x12Q\n\nListModels\x12 .shieldmesh.v1.ListModelsRequest\x1a!.shieldmesh.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shieldmesh.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GENERATEREQUEST']._serialized_start=171
-  _globals['_GENERATEREQUEST']._serialized_end=289
-  _globals['_GENERATESTOP']._serialized_start=291
-  _globals['_GENERATESTOP']._serialized_end=305
-  _globals['_GENERATEOPEN']._serialized_start=308
-  _globals['_GENERATEOPEN']._serialized_end=556
-  _globals['_GENERATEEVENT']._serialized_start=559
-  _globals['_GENERATEEVENT']._serialized_end=726
-  _globals['_GENERATESTARTED']._serialized_start=728
-  _globals['_GENERATESTARTED']._serialized_end=803
-  _globals['_GENERATEFINISHED']._serialized_start=806
-  _globals['_GENERATEFINISHED']._serialized_end=1007
-  _globals['_LISTMODELSREQUEST']._serialized_start=1009
-  _globals['_LISTMODELSREQUEST']._serialized_end=1028
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1030
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1088
-  _globals['_MODEL']._serialized_start=1091
-  _globals['_MODEL']._serialized_end=1234
-  _globals['_INFERENCESERVICE']._serialized_start=1237
-  _globals['_INFERENCESERVICE']._serialized_end=1416
+  _globals['_GENERATEREQUEST']._serialized_start=201
+  _globals['_GENERATEREQUEST']._serialized_end=319
+  _globals['_GENERATESTOP']._serialized_start=321
+  _globals['_GENERATESTOP']._serialized_end=335
+  _globals['_GENERATEOPEN']._serialized_start=338
+  _globals['_GENERATEOPEN']._serialized_end=586
+  _globals['_GENERATEEVENT']._serialized_start=589
+  _globals['_GENERATEEVENT']._serialized_end=801
+  _globals['_GENERATESTARTED']._serialized_start=803
+  _globals['_GENERATESTARTED']._serialized_end=878
+  _globals['_GENERATEFINISHED']._serialized_start=881
+  _globals['_GENERATEFINISHED']._serialized_end=1082
+  _globals['_LISTMODELSREQUEST']._serialized_start=1084
+  _globals['_LISTMODELSREQUEST']._serialized_end=1103
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1105
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1163
+  _globals['_MODEL']._serialized_start=1166
+  _globals['_MODEL']._serialized_end=1309
+  _globals['_INFERENCESERVICE']._serialized_start=1312
+  _globals['_INFERENCESERVICE']._serialized_end=1491
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,7 @@ import google.protobuf.message
 import google.protobuf.struct_pb2
 import shieldmesh.v1.generation_pb2
 import shieldmesh.v1.message_pb2
+import shieldmesh.v1.progress_pb2
 import sys
 import typing
 
@@ -120,6 +121,7 @@ class GenerateEvent(google.protobuf.message.Message):
     STARTED_FIELD_NUMBER: builtins.int
     DELTA_FIELD_NUMBER: builtins.int
     FINISHED_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
     @property
     def started(self) -> Global___GenerateStarted:
         """The request was admitted to the engine."""
@@ -132,16 +134,23 @@ class GenerateEvent(google.protobuf.message.Message):
     def finished(self) -> Global___GenerateFinished:
         """The generation ended. Always the last event of a stream that ends with OK."""
 
+    @property
+    def progress(self) -> shieldmesh.v1.progress_pb2.Progress:
+        """An interim result, at any time before the end, also before the request was admitted. A caller that works for a turn
+        SHOULD pass it on into the turn.
+        """
+
     def __init__(
         self,
         *,
         started: Global___GenerateStarted | None = ...,
         delta: shieldmesh.v1.generation_pb2.Delta | None = ...,
         finished: Global___GenerateFinished | None = ...,
+        progress: shieldmesh.v1.progress_pb2.Progress | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished", "started", b"started"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished", "started", b"started"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["started", "delta", "finished"] | None: ...
+    def HasField(self, field_name: typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished", "progress", b"progress", "started", b"started"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished", "progress", b"progress", "started", b"started"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["started", "delta", "finished", "progress"] | None: ...
 
 Global___GenerateEvent: typing_extensions.TypeAlias = GenerateEvent
 

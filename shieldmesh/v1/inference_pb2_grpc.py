@@ -54,7 +54,8 @@ class InferenceServiceServicer(object):
     """
 
     def Generate(self, request_iterator, context):
-        """Generates an answer: `started`, then deltas, then `finished`. The first request MUST be `open`.
+        """Generates an answer: `started`, then deltas, then `finished`, with `progress` at any place before the last. The first
+        request MUST be `open`.
 
         `stop` ends the generation early and still brings `finished`, with CANCELLED and the tokens that the engine
         really generated: the way to stop with an exact account. Cancelling the call stops the generation just as

@@ -87,7 +87,8 @@ class InferenceServiceStub(typing.Generic[_InferenceServiceGenerateType, _Infere
     ], channel: grpc.aio.Channel) -> None: ...
 
     Generate: _InferenceServiceGenerateType
-    """Generates an answer: `started`, then deltas, then `finished`. The first request MUST be `open`.
+    """Generates an answer: `started`, then deltas, then `finished`, with `progress` at any place before the last. The first
+    request MUST be `open`.
 
     `stop` ends the generation early and still brings `finished`, with CANCELLED and the tokens that the engine
     really generated: the way to stop with an exact account. Cancelling the call stops the generation just as
@@ -128,7 +129,8 @@ class InferenceServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[shieldmesh.v1.inference_pb2.GenerateRequest],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[shieldmesh.v1.inference_pb2.GenerateEvent], collections.abc.AsyncIterator[shieldmesh.v1.inference_pb2.GenerateEvent]]:
-        """Generates an answer: `started`, then deltas, then `finished`. The first request MUST be `open`.
+        """Generates an answer: `started`, then deltas, then `finished`, with `progress` at any place before the last. The first
+        request MUST be `open`.
 
         `stop` ends the generation early and still brings `finished`, with CANCELLED and the tokens that the engine
         really generated: the way to stop with an exact account. Cancelling the call stops the generation just as

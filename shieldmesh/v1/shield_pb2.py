@@ -24,43 +24,44 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from shieldmesh.v1 import policy_pb2 as shieldmesh_dot_v1_dot_policy__pb2
+from shieldmesh.v1 import progress_pb2 as shieldmesh_dot_v1_dot_progress__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ashieldmesh/v1/shield.proto\x12\rshieldmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1ashieldmesh/v1/policy.proto\"\x8f\x01\n\x0eInspectRequest\x12*\n\x07shields\x18\x01 \x03(\x0b\x32\x19.shieldmesh.v1.ShieldSpec\x12+\n\tdirection\x18\x02 \x01(\x0e\x32\x18.shieldmesh.v1.Direction\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x15\n\rpseudonym_key\x18\x04 \x01(\x0c\"_\n\x0fInspectResponse\x12(\n\x08verdicts\x18\x01 \x03(\x0b\x32\x16.shieldmesh.v1.Verdict\x12\"\n\x05\x65\x64its\x18\x02 \x03(\x0b\x32\x13.shieldmesh.v1.Edit\"y\n\x14InspectStreamRequest\x12*\n\x04open\x18\x01 \x01(\x0b\x32\x1a.shieldmesh.v1.InspectOpenH\x00\x12*\n\x04text\x18\x02 \x01(\x0b\x32\x1a.shieldmesh.v1.InspectTextH\x00\x42\t\n\x07request\"\xb3\x01\n\x0bInspectOpen\x12*\n\x07shields\x18\x01 \x03(\x0b\x32\x19.shieldmesh.v1.ShieldSpec\x12+\n\tdirection\x18\x02 \x01(\x0e\x32\x18.shieldmesh.v1.Direction\x12\x15\n\rpseudonym_key\x18\x03 \x01(\x0c\x12\x34\n\x0elatency_budget\x18\x04 \x01(\x0b\x32\x1c.shieldmesh.v1.LatencyBudget\"a\n\rLatencyBudget\x12\'\n\x04time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04over\x18\x02 \x01(\x0e\x32\x19.shieldmesh.v1.OverBudget\"m\n\x0bInspectText\x12\x0c\n\x04lane\x18\x01 \x01(\r\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\x12%\n\x04part\x18\x05 \x01(\x0e\x32\x17.shieldmesh.v1.TextPart\"\x82\x01\n\x15InspectStreamResponse\x12.\n\x06opened\x18\x01 \x01(\x0b\x32\x1c.shieldmesh.v1.InspectOpenedH\x00\x12-\n\tclearance\x18\x02 \x01(\x0b\x32\x18.shieldmesh.v1.ClearanceH\x00\x42\n\n\x08response\"\x0f\n\rInspectOpened\"\x99\x01\n\tClearance\x12\x0c\n\x04lane\x18\x01 \x01(\r\x12\x11\n\twatermark\x18\x02 \x01(\x04\x12\x0c\n\x04seen\x18\x03 \x01(\x04\x12\"\n\x05\x65\x64its\x18\x04 \x03(\x0b\x32\x13.shieldmesh.v1.Edit\x12(\n\x08verdicts\x18\x05 \x03(\x0b\x32\x16.shieldmesh.v1.Verdict\x12\x0f\n\x07holding\x18\x06 \x03(\t\"K\n\x04\x45\x64it\x12\x12\n\ntext_index\x18\x01 \x01(\r\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\x12\x13\n\x0breplacement\x18\x04 \x01(\t\"\x14\n\x12ListShieldsRequest\"?\n\x13ListShieldsResponse\x12(\n\x05types\x18\x01 \x03(\x0b\x32\x19.shieldmesh.v1.ShieldType\"T\n\nShieldType\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x15\n\rfinding_kinds\x18\x04 \x03(\t*n\n\nOverBudget\x12\x1b\n\x17OVER_BUDGET_UNSPECIFIED\x10\x00\x12\x14\n\x10OVER_BUDGET_HOLD\x10\x01\x12\x17\n\x13OVER_BUDGET_DEGRADE\x10\x02\x12\x14\n\x10OVER_BUDGET_FAIL\x10\x03\x32\x8f\x02\n\rShieldService\x12H\n\x07Inspect\x12\x1d.shieldmesh.v1.InspectRequest\x1a\x1e.shieldmesh.v1.InspectResponse\x12^\n\rInspectStream\x12#.shieldmesh.v1.InspectStreamRequest\x1a$.shieldmesh.v1.InspectStreamResponse(\x01\x30\x01\x12T\n\x0bListShields\x12!.shieldmesh.v1.ListShieldsRequest\x1a\".shieldmesh.v1.ListShieldsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ashieldmesh/v1/shield.proto\x12\rshieldmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1ashieldmesh/v1/policy.proto\x1a\x1cshieldmesh/v1/progress.proto\"\x8f\x01\n\x0eInspectRequest\x12*\n\x07shields\x18\x01 \x03(\x0b\x32\x19.shieldmesh.v1.ShieldSpec\x12+\n\tdirection\x18\x02 \x01(\x0e\x32\x18.shieldmesh.v1.Direction\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x15\n\rpseudonym_key\x18\x04 \x01(\x0c\"\x8a\x01\n\x0fInspectResponse\x12(\n\x08verdicts\x18\x01 \x03(\x0b\x32\x16.shieldmesh.v1.Verdict\x12\"\n\x05\x65\x64its\x18\x02 \x03(\x0b\x32\x13.shieldmesh.v1.Edit\x12)\n\x08progress\x18\x03 \x03(\x0b\x32\x17.shieldmesh.v1.Progress\"y\n\x14InspectStreamRequest\x12*\n\x04open\x18\x01 \x01(\x0b\x32\x1a.shieldmesh.v1.InspectOpenH\x00\x12*\n\x04text\x18\x02 \x01(\x0b\x32\x1a.shieldmesh.v1.InspectTextH\x00\x42\t\n\x07request\"\xb3\x01\n\x0bInspectOpen\x12*\n\x07shields\x18\x01 \x03(\x0b\x32\x19.shieldmesh.v1.ShieldSpec\x12+\n\tdirection\x18\x02 \x01(\x0e\x32\x18.shieldmesh.v1.Direction\x12\x15\n\rpseudonym_key\x18\x03 \x01(\x0c\x12\x34\n\x0elatency_budget\x18\x04 \x01(\x0b\x32\x1c.shieldmesh.v1.LatencyBudget\"a\n\rLatencyBudget\x12\'\n\x04time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04over\x18\x02 \x01(\x0e\x32\x19.shieldmesh.v1.OverBudget\"m\n\x0bInspectText\x12\x0c\n\x04lane\x18\x01 \x01(\r\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\x12%\n\x04part\x18\x05 \x01(\x0e\x32\x17.shieldmesh.v1.TextPart\"\xaf\x01\n\x15InspectStreamResponse\x12.\n\x06opened\x18\x01 \x01(\x0b\x32\x1c.shieldmesh.v1.InspectOpenedH\x00\x12-\n\tclearance\x18\x02 \x01(\x0b\x32\x18.shieldmesh.v1.ClearanceH\x00\x12+\n\x08progress\x18\x03 \x01(\x0b\x32\x17.shieldmesh.v1.ProgressH\x00\x42\n\n\x08response\"\x0f\n\rInspectOpened\"\x99\x01\n\tClearance\x12\x0c\n\x04lane\x18\x01 \x01(\r\x12\x11\n\twatermark\x18\x02 \x01(\x04\x12\x0c\n\x04seen\x18\x03 \x01(\x04\x12\"\n\x05\x65\x64its\x18\x04 \x03(\x0b\x32\x13.shieldmesh.v1.Edit\x12(\n\x08verdicts\x18\x05 \x03(\x0b\x32\x16.shieldmesh.v1.Verdict\x12\x0f\n\x07holding\x18\x06 \x03(\t\"K\n\x04\x45\x64it\x12\x12\n\ntext_index\x18\x01 \x01(\r\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\x12\x13\n\x0breplacement\x18\x04 \x01(\t\"\x14\n\x12ListShieldsRequest\"?\n\x13ListShieldsResponse\x12(\n\x05types\x18\x01 \x03(\x0b\x32\x19.shieldmesh.v1.ShieldType\"T\n\nShieldType\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x15\n\rfinding_kinds\x18\x04 \x03(\t*n\n\nOverBudget\x12\x1b\n\x17OVER_BUDGET_UNSPECIFIED\x10\x00\x12\x14\n\x10OVER_BUDGET_HOLD\x10\x01\x12\x17\n\x13OVER_BUDGET_DEGRADE\x10\x02\x12\x14\n\x10OVER_BUDGET_FAIL\x10\x03\x32\x8f\x02\n\rShieldService\x12H\n\x07Inspect\x12\x1d.shieldmesh.v1.InspectRequest\x1a\x1e.shieldmesh.v1.InspectResponse\x12^\n\rInspectStream\x12#.shieldmesh.v1.InspectStreamRequest\x1a$.shieldmesh.v1.InspectStreamResponse(\x01\x30\x01\x12T\n\x0bListShields\x12!.shieldmesh.v1.ListShieldsRequest\x1a\".shieldmesh.v1.ListShieldsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shieldmesh.v1.shield_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OVERBUDGET']._serialized_start=1419
-  _globals['_OVERBUDGET']._serialized_end=1529
-  _globals['_INSPECTREQUEST']._serialized_start=106
-  _globals['_INSPECTREQUEST']._serialized_end=249
-  _globals['_INSPECTRESPONSE']._serialized_start=251
-  _globals['_INSPECTRESPONSE']._serialized_end=346
-  _globals['_INSPECTSTREAMREQUEST']._serialized_start=348
-  _globals['_INSPECTSTREAMREQUEST']._serialized_end=469
-  _globals['_INSPECTOPEN']._serialized_start=472
-  _globals['_INSPECTOPEN']._serialized_end=651
-  _globals['_LATENCYBUDGET']._serialized_start=653
-  _globals['_LATENCYBUDGET']._serialized_end=750
-  _globals['_INSPECTTEXT']._serialized_start=752
-  _globals['_INSPECTTEXT']._serialized_end=861
-  _globals['_INSPECTSTREAMRESPONSE']._serialized_start=864
-  _globals['_INSPECTSTREAMRESPONSE']._serialized_end=994
-  _globals['_INSPECTOPENED']._serialized_start=996
-  _globals['_INSPECTOPENED']._serialized_end=1011
-  _globals['_CLEARANCE']._serialized_start=1014
-  _globals['_CLEARANCE']._serialized_end=1167
-  _globals['_EDIT']._serialized_start=1169
-  _globals['_EDIT']._serialized_end=1244
-  _globals['_LISTSHIELDSREQUEST']._serialized_start=1246
-  _globals['_LISTSHIELDSREQUEST']._serialized_end=1266
-  _globals['_LISTSHIELDSRESPONSE']._serialized_start=1268
-  _globals['_LISTSHIELDSRESPONSE']._serialized_end=1331
-  _globals['_SHIELDTYPE']._serialized_start=1333
-  _globals['_SHIELDTYPE']._serialized_end=1417
-  _globals['_SHIELDSERVICE']._serialized_start=1532
-  _globals['_SHIELDSERVICE']._serialized_end=1803
+  _globals['_OVERBUDGET']._serialized_start=1538
+  _globals['_OVERBUDGET']._serialized_end=1648
+  _globals['_INSPECTREQUEST']._serialized_start=136
+  _globals['_INSPECTREQUEST']._serialized_end=279
+  _globals['_INSPECTRESPONSE']._serialized_start=282
+  _globals['_INSPECTRESPONSE']._serialized_end=420
+  _globals['_INSPECTSTREAMREQUEST']._serialized_start=422
+  _globals['_INSPECTSTREAMREQUEST']._serialized_end=543
+  _globals['_INSPECTOPEN']._serialized_start=546
+  _globals['_INSPECTOPEN']._serialized_end=725
+  _globals['_LATENCYBUDGET']._serialized_start=727
+  _globals['_LATENCYBUDGET']._serialized_end=824
+  _globals['_INSPECTTEXT']._serialized_start=826
+  _globals['_INSPECTTEXT']._serialized_end=935
+  _globals['_INSPECTSTREAMRESPONSE']._serialized_start=938
+  _globals['_INSPECTSTREAMRESPONSE']._serialized_end=1113
+  _globals['_INSPECTOPENED']._serialized_start=1115
+  _globals['_INSPECTOPENED']._serialized_end=1130
+  _globals['_CLEARANCE']._serialized_start=1133
+  _globals['_CLEARANCE']._serialized_end=1286
+  _globals['_EDIT']._serialized_start=1288
+  _globals['_EDIT']._serialized_end=1363
+  _globals['_LISTSHIELDSREQUEST']._serialized_start=1365
+  _globals['_LISTSHIELDSREQUEST']._serialized_end=1385
+  _globals['_LISTSHIELDSRESPONSE']._serialized_start=1387
+  _globals['_LISTSHIELDSRESPONSE']._serialized_end=1450
+  _globals['_SHIELDTYPE']._serialized_start=1452
+  _globals['_SHIELDTYPE']._serialized_end=1536
+  _globals['_SHIELDSERVICE']._serialized_start=1651
+  _globals['_SHIELDSERVICE']._serialized_end=1922
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import shieldmesh.v1.policy_pb2
+import shieldmesh.v1.progress_pb2
 import sys
 import typing
 
@@ -97,6 +98,7 @@ class InspectResponse(google.protobuf.message.Message):
 
     VERDICTS_FIELD_NUMBER: builtins.int
     EDITS_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
     @property
     def verdicts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shieldmesh.v1.policy_pb2.Verdict]:
         """What the shields say, ordered by text, then by shield. Allowed findings are left out."""
@@ -105,13 +107,18 @@ class InspectResponse(google.protobuf.message.Message):
     def edits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Edit]:
         """What is to be replaced, ordered by text and start, without overlaps."""
 
+    @property
+    def progress(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shieldmesh.v1.progress_pb2.Progress]:
+        """The interim results that shields published meanwhile, in order."""
+
     def __init__(
         self,
         *,
         verdicts: collections.abc.Iterable[shieldmesh.v1.policy_pb2.Verdict] | None = ...,
         edits: collections.abc.Iterable[Global___Edit] | None = ...,
+        progress: collections.abc.Iterable[shieldmesh.v1.progress_pb2.Progress] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["edits", b"edits", "verdicts", b"verdicts"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["edits", b"edits", "progress", b"progress", "verdicts", b"verdicts"]) -> None: ...
 
 Global___InspectResponse: typing_extensions.TypeAlias = InspectResponse
 
@@ -249,6 +256,7 @@ class InspectStreamResponse(google.protobuf.message.Message):
 
     OPENED_FIELD_NUMBER: builtins.int
     CLEARANCE_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
     @property
     def opened(self) -> Global___InspectOpened:
         """The shields are ready. Always the first answer."""
@@ -257,15 +265,20 @@ class InspectStreamResponse(google.protobuf.message.Message):
     def clearance(self) -> Global___Clearance:
         """A lane's state after some of the text."""
 
+    @property
+    def progress(self) -> shieldmesh.v1.progress_pb2.Progress:
+        """An interim result that a shield published. A caller that works for a turn SHOULD pass it on into the turn."""
+
     def __init__(
         self,
         *,
         opened: Global___InspectOpened | None = ...,
         clearance: Global___Clearance | None = ...,
+        progress: shieldmesh.v1.progress_pb2.Progress | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["clearance", b"clearance", "opened", b"opened", "response", b"response"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["clearance", b"clearance", "opened", b"opened", "response", b"response"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["response", b"response"]) -> typing.Literal["opened", "clearance"] | None: ...
+    def HasField(self, field_name: typing.Literal["clearance", b"clearance", "opened", b"opened", "progress", b"progress", "response", b"response"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["clearance", b"clearance", "opened", b"opened", "progress", b"progress", "response", b"response"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["response", b"response"]) -> typing.Literal["opened", "clearance", "progress"] | None: ...
 
 Global___InspectStreamResponse: typing_extensions.TypeAlias = InspectStreamResponse
 

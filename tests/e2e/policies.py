@@ -25,6 +25,7 @@ def policies() -> dict[str, Mapping[str, Any]]:
     - `repeat` says what it is told, at once.
     - `slow` says `LONG`, `brief` says `SHORT`, both with the guards of both ways and at the pace of a model.
     - `two-0` and so on say `SENTENCE` in two pieces, each cut at another place; `single` says it in characters.
+    - `queued` answers one turn at a time, each after half a second.
     - `strict` allows few characters and no overrides but one.
     """
     guarded = {"input": {"shields": [_REPORTED]}, "output": {"shields": [_PII]}}
@@ -37,6 +38,7 @@ def policies() -> dict[str, Mapping[str, Any]]:
         "slow": _scripted({"text": LONG, "pace": 50}, guarded),
         "brief": _scripted({"text": SHORT, "pace": 20}, guarded),
         "single": _scripted({"text": SENTENCE, "cut": "characters"}, guarded),
+        "queued": {"model": "single", "model_options": {"first_token_ms": 500}},
         "strict": {"model": "echo", "limits": {"input_characters": 100}, "allow_overrides": ["temperature"]},
         **cuts,
     }

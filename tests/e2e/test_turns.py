@@ -115,3 +115,22 @@ async def test_system_and_earlier_messages_reach_the_model(scripted_mesh: Mesh) 
         result = await client.run(request, timeout=TIMEOUT).result()
     assert result.text == "message 3"
     assert result.finished.usage.prompt_tokens == 8
+
+
+async def test_a_turn_that_waits_says_so(scripted_mesh: Mesh) -> None:
+    """Of three turns for a model with one place, those that wait hear so from the model's service, each for itself."""
+    async with shieldmesh.connect(scripted_mesh.url) as client:
+
+        async def run() -> list[shieldmesh.Event]:
+            return [event async for event in client.chat("", profile="queued", timeout=TIMEOUT)]
+
+        turns = await asyncio.gather(run(), run(), run())
+    told = [[event for event in turn if isinstance(event, shieldmesh.Progress)] for turn in turns]
+    assert sorted((event.name, event.payload["waiting"]) for each in told for event in each) == [
+        ("queue", 1.0),
+        ("queue", 2.0),
+    ]
+    assert sorted(map(len, told)) == [0, 1, 1]
+    for turn in turns:
+        assert [event.sequence for event in turn] == list(range(1, len(turn) + 1))
+        assert "".join(event.text for event in turn if isinstance(event, Delta)) == "one after the other"

@@ -11,7 +11,7 @@ import grpc
 from services.inference.backend import Finish, Generation, GenerationRequest, Step, Usage
 from services.inference.pool.backend import PooledBackend, Rules
 from services.inference.pool.options import Retries
-from shieldmesh import calls, channels, context
+from shieldmesh import calls, channels, context, publishing
 from shieldmesh.ending import GenerationEnding
 from shieldmesh.errors import MeshError, ResourceExhaustedError, UnavailableError
 from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
@@ -115,7 +115,9 @@ class RemoteGeneration:
                         if event.finished.reason in REASONS:
                             yield [Finish(REASONS[event.finished.reason])]
                         return
-                    if event.HasField("delta"):
+                    if event.HasField("progress"):
+                        publishing.forward(event.progress)
+                    elif event.HasField("delta"):
                         self._count(event.delta.token_count)
                         yield [from_delta(event.delta)]
             except grpc.aio.AioRpcError:

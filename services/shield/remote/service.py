@@ -14,7 +14,7 @@ import grpc
 import structlog
 
 from services.shield.shield import Finding, Progress, Rules, ShieldError, SlowLane, SlowShield
-from shieldmesh import calls, channels, context, errors
+from shieldmesh import calls, channels, context, errors, publishing
 from shieldmesh.errors import MeshError
 from shieldmesh.profile import struct
 from shieldmesh.profile.options import RemoteOptions
@@ -159,6 +159,9 @@ class _ServiceLane:
         if not isinstance(answer, shield_pb2.InspectStreamResponse) or not answer.HasField("opened"):
             raise ShieldError(BROKEN)
         while isinstance(answer := await self._call.read(), shield_pb2.InspectStreamResponse):
+            if answer.HasField("progress"):
+                publishing.forward(answer.progress)
+                continue
             self._take(answer.clearance)
             self._answered()
             if self._feeding:

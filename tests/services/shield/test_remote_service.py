@@ -16,7 +16,8 @@ from services.shield.spans import ShieldSpans
 from shieldmesh import context
 from shieldmesh.context import RequestContext
 from shieldmesh.errors import InvalidArgumentError
-from shieldmesh.v1 import policy_pb2, shield_pb2
+from shieldmesh.publishing import published_to
+from shieldmesh.v1 import policy_pb2, progress_pb2, shield_pb2
 
 from .examples import CARD, CUTS, EMAIL, cut, texts
 from .remoting import OPENED, TIMEOUT, Answer, TalkingShields, real, remote, service
@@ -211,6 +212,27 @@ async def test_the_context_travels_to_the_service(tmp_path: Path) -> None:
     (there,) = seen
     assert (there.session_id, there.request_id, there.tenant_id) == ("s", "r", "t")
     assert dict(there.values) == {"tone": "calm", VALUE: "1"}
+
+
+async def test_interim_results_pass(tmp_path: Path) -> None:
+    """What the service publishes goes on to whom this call is for, and changes nothing else."""
+    passed: list[str] = []
+
+    def take(result: progress_pb2.Progress) -> bool:
+        passed.append(result.name)
+        return True
+
+    async def talk(requests: Requests) -> AsyncGenerator[Answer]:
+        yield OPENED
+        async for _ in requests:
+            yield Answer(progress=progress_pb2.Progress(name="looks"))
+        yield clearance(watermark=6, seen=6)
+
+    async with service(tmp_path, TalkingShields(talk)) as url:
+        shield = await remote(url, type="t")
+        with published_to(take):
+            assert (await hear([shield], ["an owl"])).text == "an owl"
+    assert set(passed) == {"looks"}
 
 
 async def test_a_lane_that_is_left_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from shieldmesh.client.events import (
     Finding,
     Finished,
     FinishReason,
+    Progress,
     Receipt,
     Timings,
     Usage,
@@ -80,3 +81,14 @@ def test_json_is_one_object_a_line() -> None:
     first, second = map(json.loads, out.getvalue().splitlines())
     assert (first["event"], first["sequence"], first["text"]) == ("delta", 1, "a\nb")
     assert second["findings"] == [{"kind": "payment_card", "start": 11, "end": 30, "score": 1.0}]
+
+
+def test_interim_results_are_notes_in_one_harmless_line() -> None:
+    """They stand beside the answer, when a line is free, and cannot move the cursor."""
+    results = Progress(2, "queue", {"waiting": 2}), Progress(3, "plain", {}), Progress(4, "odd", {"x": "\x1b[2J" * 99})
+    out, notes = shown(results[0], Delta(5, "Hello"), *results[1:], end(FinishReason.STOP))
+    assert out == "Hello\n"
+    queue, plain, odd = notes.splitlines()
+    assert (queue, plain) == ('… queue {"waiting": 2}', "… plain")
+    assert "\x1b" not in odd
+    assert len(odd) < 200

@@ -1,0 +1,135 @@
+"""How interim results travel back: within the responses of the calls that belong to a turn.
+
+A stream of responses has messages for them, which go out at once, between two of the handler's. A single response
+brings them with it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, TypeVar
+
+import grpc
+
+from shieldmesh.publishing import published_to
+from shieldmesh.v1 import inference_pb2, progress_pb2, shield_pb2
+
+T = TypeVar("T")
+Write = Callable[[Any], Awaitable[None]]  # Any: responses differ per method
+
+MOST_WAITING: Final = 64
+"""Results that may wait for a caller who reads slowly."""
+
+_STREAMS: Final[dict[str, Callable[[progress_pb2.Progress], object]]] = {
+    "shieldmesh.v1.InferenceService/Generate": lambda each: inference_pb2.GenerateEvent(progress=each),
+    "shieldmesh.v1.ShieldService/InspectStream": lambda each: shield_pb2.InspectStreamResponse(progress=each),
+}
+"""The streams that bring results, and how."""
+_UNARIES: Final[dict[str, Callable[[Any], Any]]] = {
+    "shieldmesh.v1.ShieldService/Inspect": lambda answer: answer.progress
+}
+"""The other methods that do, and where in the response."""
+
+
+@asynccontextmanager
+async def streamed(method: str, write: Write) -> AsyncGenerator[Write]:
+    """Around a call whose answer is a stream; yields what writes the handler's messages."""
+    wrap = _STREAMS.get(method)
+    if wrap is None:
+        yield write
+        return
+    writer = _Writer(write, wrap)
+    try:
+        with published_to(writer.take):
+            yield writer.write
+        await writer.finish()
+    except BaseException:
+        await writer.give_up()
+        raise
+
+
+async def gathered(method: str, response: Awaitable[T]) -> T:
+    """The response of a call whose answer is one message, with the results in it."""
+    field = _UNARIES.get(method)
+    if field is None:
+        return await response
+    results: list[progress_pb2.Progress] = []
+
+    def take(result: progress_pb2.Progress) -> bool:
+        if len(results) < MOST_WAITING:
+            results.append(result)
+            return True
+        return False
+
+    with published_to(take):
+        answer = await response
+    field(answer).extend(results)
+    return answer
+
+
+class _Writer:
+    """Writes the handler's messages, and results between them: a call takes one message at a time."""
+
+    def __init__(self, write: Write, wrap: Callable[[progress_pb2.Progress], object]) -> None:
+        self._write = write
+        self._wrap = wrap
+        self._results: deque[progress_pb2.Progress] = deque()
+        self._written: object = None
+        """What the handler wrote last."""
+        self._busy = False
+        self._flushing: asyncio.Task[None] | None = None
+
+    def take(self, result: progress_pb2.Progress) -> bool:
+        """Has a result written as soon as nothing else is."""
+        if len(self._results) >= MOST_WAITING or _is_last(self._written):
+            return False
+        self._results.append(result)
+        if not self._busy:
+            self._flush_soon()
+        return True
+
+    async def write(self, message: object) -> None:
+        """Writes a message of the handler's behind the results that came before it."""
+        while self._flushing is not None:
+            await asyncio.wait([self._flushing])
+        self._busy = True
+        try:
+            while self._results:
+                await self._write(self._wrap(self._results.popleft()))
+            self._written = message
+            await self._write(message)
+        finally:
+            self._busy = False
+        if self._results:
+            self._flush_soon()
+
+    async def finish(self) -> None:
+        """Returns when nothing is being written any more, and has nothing more written."""
+        self._results.clear()
+        if self._flushing is not None:
+            await asyncio.wait([self._flushing])
+
+    async def give_up(self) -> None:
+        """Writes nothing more."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.wait([self._flushing])
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+
+    async def _flush(self) -> None:
+        try:
+            # Whatever is wrong with the call, its handler hears of it.
+            with suppress(grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
+                while self._results:
+                    await self._write(self._wrap(self._results.popleft()))
+        finally:
+            self._flushing = None
+
+
+def _is_last(message: object) -> bool:
+    """Whether the contract says that nothing follows."""
+    return isinstance(message, inference_pb2.GenerateEvent) and message.HasField("finished")

@@ -1,0 +1,51 @@
+"""Interim results of generations, of models here and of those at other services."""
+
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from services.inference.registry import Registry, ServedModel
+from services.inference.remote.backend import RemoteBackend
+from services.inference.remote.options import RemoteOptions
+from shieldmesh.v1 import inference_pb2
+
+from .serving import ask, configuration, generating, serving
+from .subjects import places
+
+SLOW = {"name": "m", "max_running": 1, "max_waiting": 2, "options": {"text": "a b", "pace": 0.001}}
+
+
+async def test_who_waits_for_a_place_hears_so(tmp_path: Path) -> None:
+    """A generation that waits is told, before it starts, how many wait; one that need not wait is told nothing."""
+    async with (
+        serving(configuration(SLOW), tmp_path) as stub,
+        generating(stub, ask("m")) as running,
+        generating(stub, ask("m")) as second,
+        generating(stub, ask("m")) as third,
+    ):
+        assert (await anext(aiter(running))).HasField("started")
+        for number, waiting in enumerate((second, third), start=1):
+            event = await anext(aiter(waiting))
+            assert event.progress.name == "queue"
+            assert json_format.MessageToDict(event.progress.payload) == {"waiting": number}
+
+
+async def test_who_waits_at_another_service_hears_so(tmp_path: Path) -> None:
+    """What the service of the model publishes passes the service in between."""
+    (tmp_path / "inner").mkdir()
+    far = RemoteBackend("near", RemoteOptions(url=f"unix:{tmp_path / 'inner' / 'inference.sock'}", model="m"))
+    near = Registry({"near": ServedModel("near", "grpc", far, places("near"))})
+    async with (
+        serving(configuration(SLOW), tmp_path / "inner") as inner,
+        serving(near, tmp_path) as stub,
+        generating(inner, ask("m")) as running,
+        generating(stub, ask("near")) as waiting,
+    ):
+        await anext(aiter(running))
+        events: list[inference_pb2.GenerateEvent] = []
+        async for event in waiting:
+            events.append(event)
+            if event.HasField("progress"):
+                break
+        assert [event.WhichOneof("event") for event in events] == ["started", "progress"]
+        assert events[-1].progress.name == "queue"
