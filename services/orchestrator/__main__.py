@@ -40,7 +40,7 @@ class OrchestratorSettings(ServiceSettings):
     watch_profiles: bool = True
     """Use profiles as soon as their files change, without a restart."""
     window: int = Field(default=16_384, ge=1, le=10_000_000)
-    """Characters of released text that may wait for a slow client."""
+    """Bytes of released text that may wait for a slow client."""
     turn_log: Path | None = None
     """The file that keeps what turns released, for one process alone; None: a temporary one that goes with it."""
     turn_retention: float = Field(default=3_600.0, ge=0, le=31_536_000)

@@ -1,11 +1,33 @@
-"""What waits between two tasks of a turn: in order, merged while the reader is busy, and bounded."""
+"""What waits between two tasks of a turn: in order, joined while the reader is busy, and bounded."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from typing import Generic, TypeVar
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
+
+Measure: TypeAlias = tuple[int, int]
+"""Bytes of text, and tokens."""
+
+OVERHEAD: Final = 64
+"""Bytes that an item weighs beside its text: one without a text must not wait for nothing, a million of them."""
+
+
+class Joining(Protocol[T]):
+    """How items that wait for the same reader become one. Pure."""
+
+    def alike(self, first: T, second: T) -> bool:
+        """Whether the second continues the first."""
+        ...
+
+    def join(self, items: Sequence[T]) -> T:
+        """One item that says what these say, two or more of which each continues the one before."""
+        ...
+
+    def measure(self, item: T) -> Measure:
+        """How much it is; of a joined one, the sum."""
+        ...
 
 
 class Mailbox(Generic[T]):
@@ -15,19 +37,20 @@ class Mailbox(Generic[T]):
     memory, and an idle one waits for nothing.
     """
 
-    def __init__(self, merge: Callable[[T, T], bool], weigh: Callable[[T], int], limit: int) -> None:
+    def __init__(self, joining: Joining[T], limit: int, tokens: int | None = None) -> None:
         """Makes an empty mailbox.
 
         Args:
-            merge: Appends its second argument to the first and says True, or says False where they stay apart.
-            weigh: The weight of an item; of a merged one, the sum.
-            limit: The weight that may wait before `room` makes the writer wait.
+            joining: What is known of the items.
+            limit: The bytes that may wait before `room` makes the writer wait.
+            tokens: The tokens that may; None: any number.
         """
-        self._merge = merge
-        self._weigh = weigh
+        self._joining = joining
         self._limit = limit
-        self._weight = 0
-        self._items: deque[T] = deque()
+        self._most_tokens = tokens
+        self._size = 0
+        self._tokens = 0
+        self._items: deque[tuple[T, int, int]] = deque()
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -37,15 +60,21 @@ class Mailbox(Generic[T]):
     @property
     def full(self) -> bool:
         """Whether more waits than the limit."""
-        return self._weight > self._limit
+        if self._most_tokens is not None and self._tokens > self._most_tokens:
+            return True
+        # What waits alone is as small as it can be.
+        return self._size + OVERHEAD * (len(self._items) - 1) > self._limit
 
     def put(self, item: T) -> None:
         """Adds an item; never waits."""
-        self._weight += self._weigh(item)
-        if self._weight > self._limit and not self._free:
+        size, tokens = self._joining.measure(item)
+        self._size += size
+        self._tokens += tokens
+        self._items.append((item, size, tokens))
+        if len(self._items) > 1:
+            self._compact()
+        if not self._free and self.full:
             self._room.clear()
-        if not (self._items and self._merge(self._items[-1], item)):
-            self._items.append(item)
         self._filled.set()
 
     async def room(self) -> None:
@@ -69,12 +98,40 @@ class Mailbox(Generic[T]):
                 return None
             self._filled.clear()
             await self._filled.wait()
-        item = self._items.popleft()
-        self._weight -= self._weigh(item)
-        if self._weight <= self._limit:
+        item, size, tokens = self._items.popleft()
+        if self._items:
+            item, size, tokens = self._joined(item, size, tokens)
+        self._size -= size
+        self._tokens -= tokens
+        if not self.full:
             self._room.set()
         return item
 
     async def __aiter__(self) -> AsyncGenerator[T]:
         while (item := await self.take()) is not None:
             yield item
+
+    def _compact(self) -> None:
+        """Joins from the end, unless that would copy far more than what is new.
+
+        A message keeps all that its text ever was until it is gone: with each piece appended to one text, 16 KiB in
+        pieces of 5 bytes would take 29 MiB. So pieces are joined as the digits of a counter carry: those that are left
+        are each more than twice as long as the next, so there are few of them, and each was copied few times.
+        """
+        items, joining = self._items, self._joining
+        while len(items) > 1:
+            (before, size, tokens), (last, more, more_tokens) = items[-2], items[-1]
+            if size > 2 * more or not joining.alike(before, last):
+                return
+            del items[-1]
+            items[-1] = (joining.join((before, last)), size + more, tokens + more_tokens)
+
+    def _joined(self, first: T, size: int, tokens: int) -> tuple[T, int, int]:
+        """The first that waited, with all that waits and belongs to it."""
+        items, joining = self._items, self._joining
+        gathered = [first]
+        while items and joining.alike(gathered[-1], items[0][0]):
+            item, more, more_tokens = items.popleft()
+            gathered.append(item)
+            size, tokens = size + more, tokens + more_tokens
+        return joining.join(gathered) if len(gathered) > 1 else first, size, tokens

@@ -24,7 +24,7 @@ from shieldmesh.v1 import policy_pb2, shield_pb2
 
 from .differences import compare
 from .mailbox import Mailbox
-from .merging import merge_texts, text_weight
+from .merging import TEXTS
 from .shadow_report import tell
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Shadow:
         shadows: Shadows,
         window: int,
     ) -> None:
-        """`window` is how many characters the candidate may be behind."""
+        """`window` is how many bytes of text the candidate may be behind."""
         self._live = live
         self._candidate = candidate
         self._shields = shields
@@ -82,7 +82,7 @@ class Shadow:
         self._given_up = False
         self._over = asyncio.Event()
         self._asked: asyncio.Future[Sequence[str]] = asyncio.get_running_loop().create_future()
-        self._texts = Mailbox(merge_texts, text_weight, window)
+        self._texts = Mailbox(TEXTS, window)
         self._hears = True
         """Whether the candidate wants more of what the model writes."""
         self._shown: dict[int, int] = {}

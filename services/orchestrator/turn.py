@@ -30,7 +30,7 @@ from .disconnect import to_wire
 from .generation import generate
 from .lanes import Lanes
 from .mailbox import Mailbox
-from .merging import event_weight, merge_events, merge_texts, text_weight
+from .merging import EVENTS, TEXTS
 from .prompt import Prompt
 from .report import reported
 from .shadow import Shadow, Shadows
@@ -49,7 +49,9 @@ class Services:
     shields: "ShieldServiceAsyncStub"
     models: "InferenceServiceAsyncStub"
     window: int
-    """Characters that may wait for the shields, and for the client, before the model's stream is read no further."""
+    """Bytes of text that may wait for the shields, and for the client, before the model's stream is read no further."""
+    ahead: int = 1_024
+    """Tokens that may wait for the client then."""
     shadows: Shadows = field(default_factory=Shadows)
     """The candidates that run beside turns."""
 
@@ -83,12 +85,12 @@ class Turn:
         """`candidate` runs beside the profile without acting."""
         self.identity = _identity(profile, disconnect)
         self.patience = profile.policy.reconnect_grace if disconnect == "cancel" else None
-        self.outbox = Mailbox(merge_events, event_weight, services.window)
+        self.outbox = Mailbox(EVENTS, services.window, services.ahead)
         self._profile = profile
         self._policy = profile.policy
         self._prompt = prompt
         self._services = services
-        self._unseen = Mailbox(merge_texts, text_weight, services.window)
+        self._unseen = Mailbox(TEXTS, services.window)
         self._lanes = Lanes()
         self._account = Account(profile)
         self._shadow = Shadow(profile, candidate, services.shields, shadows=services.shadows, window=services.window)

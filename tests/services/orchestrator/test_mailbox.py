@@ -1,12 +1,13 @@
 """What waits between two tasks: order, merging, bounds."""
 
 import asyncio
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.orchestrator.mailbox import Mailbox
-from services.orchestrator.merging import event_weight, merge_events, merge_texts, text_weight
+from services.orchestrator.mailbox import OVERHEAD, Mailbox
+from services.orchestrator.merging import EVENTS, TEXTS, Events
 from shieldmesh.v1 import chat_pb2, generation_pb2, policy_pb2, shield_pb2
 
 TIMEOUT = 10.0
@@ -22,7 +23,7 @@ def call(arguments: str, index: int = 0, **fields: str) -> generation_pb2.ToolCa
 
 
 def outbox(limit: int = 1_000_000) -> Mailbox[chat_pb2.ChatEvent]:
-    return Mailbox(merge_events, event_weight, limit)
+    return Mailbox(EVENTS, limit)
 
 
 async def take(mailbox: Mailbox[chat_pb2.ChatEvent]) -> list[chat_pb2.ChatEvent]:
@@ -118,7 +119,7 @@ async def test_free_lifts_the_limit() -> None:
 
 async def test_texts_of_a_lane_become_one() -> None:
     """What the shields have not taken yet of one lane goes in one message, with its end."""
-    mailbox = Mailbox(merge_texts, text_weight, 100)
+    mailbox = Mailbox(TEXTS, 1_000)
     for lane, offset, text, end in ((0, 0, "a", False), (0, 1, "b", True), (1, 0, "c", False)):
         mailbox.put(shield_pb2.InspectText(lane=lane, offset=offset, text=text, end=end))
     mailbox.close()
@@ -128,3 +129,46 @@ async def test_texts_of_a_lane_become_one() -> None:
         shield_pb2.InspectText(lane=0, offset=0, text="ab", end=True),
         shield_pb2.InspectText(lane=1, offset=0, text="c"),
     ]
+
+
+async def test_what_waits_is_bounded_in_tokens_and_in_items() -> None:
+    """Tokens with little text, and events without any, make the writer wait, too."""
+    for event, limit in ((delta(token_count=1, text="x"), 4), (chat_pb2.ChatEvent(verdict=policy_pb2.Verdict()), 9)):
+        mailbox = Mailbox(EVENTS, 9 * OVERHEAD, tokens=4)
+        for _ in range(limit):
+            mailbox.put(event)
+            await asyncio.wait_for(mailbox.room(), TIMEOUT)
+        mailbox.put(event)
+        mailbox.put(event)
+        writer = asyncio.create_task(mailbox.room())
+        await asyncio.sleep(0)
+        assert not writer.done()
+        while not writer.done():
+            await asyncio.wait_for(mailbox.take(), TIMEOUT)
+            await asyncio.sleep(0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=400))
+def test_joining_copies_little(lengths: list[int]) -> None:
+    """Few pieces are left of many that came, and each character was copied few times: a message keeps every copy."""
+    copied = 0
+
+    class Counting(Events):
+        def join(self, items: Sequence[chat_pb2.ChatEvent]) -> chat_pb2.ChatEvent:
+            nonlocal copied
+            joined = super().join(items)
+            copied += len(joined.delta.text)
+            return joined
+
+    async def through() -> str:
+        mailbox = Mailbox(Counting(), 1_000_000)
+        for length in lengths:
+            mailbox.put(delta(text="x" * length))
+        event = await mailbox.take()
+        assert event is not None
+        return event.delta.text
+
+    total = sum(lengths)
+    assert len(asyncio.run(through())) == total
+    assert copied <= total * (2 + 2 * total.bit_length())
