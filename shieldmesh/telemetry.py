@@ -103,6 +103,9 @@ class Name:
     ENDPOINT: Final = "shieldmesh.model.endpoint"
     """The endpoint of a model that answered, or that was asked last: an address."""
 
+    FALLBACK_FROM: Final = "shieldmesh.fallback.from"
+    """The models that a turn asked before the one that answers."""
+
     OPERATION: Final = "gen_ai.operation.name"
     MODEL: Final = "gen_ai.request.model"
     BACKEND: Final = "gen_ai.provider.name"

@@ -21,17 +21,19 @@ class Account:
     Attributes:
         verdicts: How often each shield did what: (shield, action) → count.
         reason: Why the turn ended, as far as it has.
+        model: The model that answers, or that was asked last.
     """
 
     def __init__(self, profile: Profile) -> None:
         self.verdicts: Counter[tuple[str, policy_pb2.Action.ValueType]] = Counter()
+        self.model = profile.policy.model
         self._policy = profile.policy
         self._begun = time.monotonic()
         # In plain numbers: some of these are looked at with every delta.
         self._times: dict[str, float] = {}
         self._first_token: float | None = None
         self._completion_tokens = 0
-        self._engine: generation_pb2.Usage | None = None
+        self._engine = generation_pb2.Usage()
         self.reason = generation_pb2.FINISH_REASON_UNSPECIFIED
         self._failed: set[tuple[policy_pb2.Direction.ValueType, str]] = set()
         # In the mode hold nothing leaves unseen.
@@ -67,9 +69,10 @@ class Account:
         self._all_seen = True
 
     def engine_finished(self, finished: inference_pb2.GenerateFinished) -> None:
-        """The engine is done; its own count replaces the running one."""
+        """An engine is done; its own count replaces the running one. What several cost is added up."""
         self.reason = finished.reason
-        self._engine = finished.usage
+        self._engine = _sum(self._engine, finished.usage)
+        self._completion_tokens = 0
 
     def blocked(self) -> None:
         """A shield ended the turn."""
@@ -90,9 +93,9 @@ class Account:
         )
 
     def _usage(self) -> generation_pb2.Usage:
-        """The engine's account; when it never came, the tokens that were seen."""
+        """The engines' account; of the one from which it never came, the tokens that were seen."""
         seen = self._completion_tokens
-        return self._engine or generation_pb2.Usage(completion_tokens=seen, total_tokens=seen)
+        return _sum(self._engine, generation_pb2.Usage(completion_tokens=seen, total_tokens=seen))
 
     def _receipt(self, lanes: Lanes) -> chat_pb2.Receipt:
         texts = lanes.all()
@@ -120,3 +123,12 @@ class Account:
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._begun
+
+
+def _sum(one: generation_pb2.Usage, other: generation_pb2.Usage) -> generation_pb2.Usage:
+    return generation_pb2.Usage(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        cached_tokens=one.cached_tokens + other.cached_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+        total_tokens=one.total_tokens + other.total_tokens,
+    )

@@ -67,13 +67,13 @@ def reported(profile: Profile, account: Account, lanes: Lanes) -> Generator[None
         # That of the call has ended when the turn's caller left it to another reader.
         if span.is_recording():
             span.set_attributes(about)
-        _measure(profile, summary, outcome)
+        _measure(profile, account, summary, outcome)
         _tell(profile, account, summary, outcome, error)
 
 
-def _measure(profile: Profile, summary: chat_pb2.TurnFinished, outcome: Outcome) -> None:
+def _measure(profile: Profile, account: Account, summary: chat_pb2.TurnFinished, outcome: Outcome) -> None:
     meters = instruments()
-    labels = _labels(profile.name, profile.policy.model, outcome)
+    labels = _labels(profile.name, account.model, outcome)
     meters.turns.record(seconds(summary.timings.total), labels)
     meters.held.record(summary.receipt.most_held_characters, labels)
     meters.longest_hold.record(seconds(summary.receipt.longest_hold), labels)
@@ -99,7 +99,7 @@ def _tell(profile: Profile, account: Account, summary: chat_pb2.TurnFinished, ou
         f"turn {outcome}",
         profile=profile.name,
         profile_version=profile.version,
-        model=profile.policy.model,
+        model=account.model,
         **({"error": error} if error else {}),
         reason=_word(generation_pb2.FinishReason.Name(summary.reason), "FINISH_REASON_"),
         prompt_tokens=usage.prompt_tokens,

@@ -121,7 +121,7 @@ class RunningTurn:
         self._rest: asyncio.Task[None] | None = None
         log.begin(self._id, Owner(turn.identity.tenant_id, turn.identity.session_id))
         self._work = asyncio.create_task(turn.run())
-        self._work.add_done_callback(lambda _: turn.outbox.close())
+        self._work.add_done_callback(lambda _: turn.close())
         self._readers = Readers(turn.patience, self._work.cancel)
 
     async def events(self) -> AsyncGenerator[chat_pb2.ChatEvent]:
@@ -173,7 +173,7 @@ class RunningTurn:
             MeshError: the turn failed.
         """
         await self._log.room()
-        event = await self._turn.outbox.take()
+        event = await self._turn.take()
         if event is None:
             error = self._failure()
             self._seal(error)

@@ -9,12 +9,13 @@ messages ──▶ Inspect ─────────────────�
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
+from opentelemetry import trace
 
 from shieldmesh import calls, context
 from shieldmesh.context import RequestContext, new_id
@@ -22,12 +23,12 @@ from shieldmesh.errors import DeadlineExceededError, InternalError, duration
 from shieldmesh.profile import Profile
 from shieldmesh.profile.policy import Disconnect
 from shieldmesh.publishing import forward, published_to
-from shieldmesh.telemetry import SpanName, trace_id, tracer
+from shieldmesh.telemetry import Name, SpanName, trace_id, tracer
 from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2, progress_pb2, shield_pb2
 
 from .account import Account
 from .disconnect import to_wire
-from .generation import generate
+from .fallback import generate_by_first
 from .lanes import Lanes
 from .mailbox import Mailbox
 from .merging import EVENTS, TEXTS
@@ -101,6 +102,21 @@ class Turn:
         self._key = secrets.token_bytes(16) if self._policy.wants_pseudonyms else b""
         self._stopped = False
         self._limit: asyncio.Timeout | None = None
+        self._opening = chat_pb2.ChatEvent()
+        self._announced = asyncio.Event()
+
+    async def take(self) -> chat_pb2.ChatEvent | None:
+        """The next event for the client; None after the last. A cancelled wait loses nothing.
+
+        Where other models may stand in, `started` waits until it is known which one answers.
+        """
+        await self._announced.wait()
+        return await self.outbox.take()
+
+    def close(self) -> None:
+        """Ends what `take` gives after what waits."""
+        self._announced.set()
+        self.outbox.close()
 
     async def run(self) -> None:
         """Runs the turn; all is in the outbox then.
@@ -114,7 +130,10 @@ class Turn:
             reported(self._profile, self._account, self._lanes),
             self._shadow.beside(),
         ):
-            self.outbox.put(chat_pb2.ChatEvent(started=self._started()))
+            self._opening.started.CopyFrom(self._started())
+            self.outbox.put(self._opening)
+            if not self._policy.fallback:
+                self._announced.set()
             try:
                 with published_to(self._publish):
                     async with self._within_limit(), asyncio.TaskGroup() as tasks:
@@ -149,6 +168,14 @@ class Turn:
             disconnect=to_wire(self._disconnect),
             reconnect_grace=duration(self.patience or 0),
         )
+
+    def _asked(self, model: str, failed: Sequence[str]) -> None:
+        """A model is asked, after others that failed."""
+        self._account.model = model
+        if failed:
+            self._opening.started.model = model
+            self._opening.started.fallback_from[:] = failed
+            trace.get_current_span().set_attribute(Name.FALLBACK_FROM, failed)
 
     @asynccontextmanager
     async def _within_limit(self) -> AsyncGenerator[None]:
@@ -202,7 +229,14 @@ class Turn:
                 await self._generate()
 
     async def _generate(self) -> None:
-        await generate(self._services.models.Generate, self._prompt.opening(), self._take, self._let_go)
+        await generate_by_first(
+            self._services.models.Generate,
+            self._prompt.opening(),
+            self._policy.fallback,
+            take=self._take,
+            let_go=self._let_go,
+            asked=self._asked,
+        )
         for ending in self._lanes.endings():
             self._shadow.see(ending)
             self._unseen.put(ending)
@@ -212,6 +246,7 @@ class Turn:
         """One event of the model, taken no faster than shields and client follow."""
         match event.WhichOneof("event"):
             case "delta":
+                self._announced.set()
                 self._account.generated(event.delta.token_count)
                 text = self._lanes.add(event.delta, time.monotonic())
                 self._shadow.see(text)
@@ -226,6 +261,8 @@ class Turn:
                 forward(event.progress)
             case _:
                 pass  # a newer service tells of something that this one does not know
+        if self.outbox.full:
+            self._announced.set()  # interim results wait for a reader, who must not wait for what comes behind them
         await self._unseen.room()
         await self.outbox.room()
 
@@ -303,6 +340,7 @@ class Turn:
             self.outbox.put(chat_pb2.ChatEvent(verdict=verdict))
             blocked = blocked or verdict.action == policy_pb2.ACTION_BLOCK
         if blocked:
+            self._announced.set()
             self._at_once = False
             raise Blocked
 

@@ -52,7 +52,8 @@ def call_tree(started: Started, finished: Finished, elapsed: float) -> CallTree:
     if receipt.output_shields:
         inner.append(Phase("", "shield", "output", times.first_token, total, _held(receipt)))
     leaves = [replace(leaf, branch="      └─ " if leaf is inner[-1] else "      ├─ ") for leaf in inner]
-    who = f"profile {started.profile}, model {started.model}"
+    instead = f" instead of {', '.join(started.fallback_from)}" if started.fallback_from else ""
+    who = f"profile {started.profile}, model {started.model}{instead}"
     outer = [
         Phase("", "client", "", 0.0, elapsed),
         Phase("└─ ", "gateway"),

@@ -57,6 +57,8 @@ class Started:
     model: str
     trace_id: str
     """32 hexadecimal digits; "" when tracing is off."""
+    fallback_from: tuple[str, ...] = ()
+    """The models that were asked before and failed before their first token."""
 
 
 @dataclass(frozen=True, slots=True)

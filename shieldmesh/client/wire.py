@@ -133,6 +133,7 @@ def _started(sequence: int, started: chat_pb2.TurnStarted) -> Started:
         profile_version=started.profile_version,
         model=started.model,
         trace_id=started.trace_id,
+        fallback_from=tuple(started.fallback_from),
     )
 
 

@@ -247,10 +247,15 @@ Prompt = Annotated[
 """A text, or what makes one of a turn's variables."""
 
 
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
 class Policy(Part):
     """The content of a profile's file."""
 
-    model: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    model: ModelName
+    fallback: Annotated[tuple[ModelName, ...], Field(max_length=8)] = ()
+    """The models to ask, one after the other, when `model` fails before its first token."""
     prompt: Prompt = ""
     """The system prompt; empty means none."""
     sampling: SamplingPolicy = SamplingPolicy()
@@ -266,6 +271,12 @@ class Policy(Part):
     """Options of the model's backend, passed on as they are."""
     input: InputPolicy = Field(default_factory=InputPolicy)
     output: OutputPolicy = OutputPolicy()
+
+    @field_validator("fallback")
+    @classmethod
+    def _others(cls, fallback: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        _once([info.data.get("model", ""), *fallback])
+        return fallback
 
     @property
     def sampling_overrides(self) -> tuple[SamplingField, ...]:

@@ -358,6 +358,7 @@ class TurnStarted(google.protobuf.message.Message):
     TRACE_ID_FIELD_NUMBER: builtins.int
     DISCONNECT_FIELD_NUMBER: builtins.int
     RECONNECT_GRACE_FIELD_NUMBER: builtins.int
+    FALLBACK_FROM_FIELD_NUMBER: builtins.int
     turn_id: builtins.str
     """The turn: a UUIDv7."""
     session_id: builtins.str
@@ -367,7 +368,9 @@ class TurnStarted(google.protobuf.message.Message):
     profile_version: builtins.str
     """The profile's version: a hash of its content."""
     model: builtins.str
-    """The model."""
+    """The model that answers. Where the profile names others to fall back to, this event waits for the first output of one,
+    or for the end of the turn.
+    """
     trace_id: builtins.str
     """The trace of the turn as 32 hexadecimal digits; empty when tracing is off."""
     disconnect: Global___Disconnect.ValueType
@@ -376,6 +379,12 @@ class TurnStarted(google.protobuf.message.Message):
     def reconnect_grace(self) -> google.protobuf.duration_pb2.Duration:
         """How long it goes on then, for its caller to come back, where `disconnect` is DISCONNECT_CANCEL. A client that does
         not want the rest of a turn with a grace SHOULD call CancelTurn.
+        """
+
+    @property
+    def fallback_from(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The models of the profile that were asked before `model` and failed before their first token, in that order. Empty
+        for most turns.
         """
 
     def __init__(
@@ -389,9 +398,10 @@ class TurnStarted(google.protobuf.message.Message):
         trace_id: builtins.str = ...,
         disconnect: Global___Disconnect.ValueType = ...,
         reconnect_grace: google.protobuf.duration_pb2.Duration | None = ...,
+        fallback_from: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["reconnect_grace", b"reconnect_grace"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["disconnect", b"disconnect", "model", b"model", "profile", b"profile", "profile_version", b"profile_version", "reconnect_grace", b"reconnect_grace", "session_id", b"session_id", "trace_id", b"trace_id", "turn_id", b"turn_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["disconnect", b"disconnect", "fallback_from", b"fallback_from", "model", b"model", "profile", b"profile", "profile_version", b"profile_version", "reconnect_grace", b"reconnect_grace", "session_id", b"session_id", "trace_id", b"trace_id", "turn_id", b"turn_id"]) -> None: ...
 
 Global___TurnStarted: typing_extensions.TypeAlias = TurnStarted
 

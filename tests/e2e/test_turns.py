@@ -61,6 +61,15 @@ async def test_a_session_that_has_no_name_gets_one(scripted_mesh: Mesh) -> None:
     assert first.started.session_id != second.started.session_id
 
 
+async def test_another_model_stands_in_for_one_that_is_not_there(scripted_mesh: Mesh) -> None:
+    """The client sees who answers and who failed, and one whole turn."""
+    async with shieldmesh.connect(scripted_mesh.url) as client:
+        result = await client.chat("hi there", profile="spare", timeout=TIMEOUT).result()
+    assert (result.started.model, result.started.fallback_from) == ("echo", ("away", "missing"))
+    assert (result.text, result.finished.reason) == ("hi there", FinishReason.STOP)
+    assert result.finished.usage.total_tokens == 4
+
+
 async def test_a_card_never_leaves_however_it_is_cut(scripted_mesh: Mesh) -> None:
     """Cut into two pieces at any place, or into characters, the card is replaced and all the rest arrives."""
     profiles = [name for name in policies.policies() if name.startswith("two-")] + ["single"]
