@@ -8,12 +8,13 @@ from pydantic_settings import SettingsConfigDict
 
 from shieldmesh import channels, server, settings
 from shieldmesh.interceptors import edge
-from shieldmesh.settings import ServiceSettings
+from shieldmesh.interceptors.admission import limited
+from shieldmesh.settings import LimitedSettings
 
-from .proxy import add_chat_proxy
+from .proxy import SERVICE, STREAMS, add_chat_proxy
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(LimitedSettings):
     """Settings of the gateway, from SHIELDMESH_GATEWAY_*."""
 
     model_config = SettingsConfigDict(env_prefix="SHIELDMESH_GATEWAY_")
@@ -42,7 +43,10 @@ def main() -> None:
         name="gateway",
         settings=given,
         open_service=open_service,
-        interceptors=edge(trust_trace=given.trust_trace, session_values=given.session_values),
+        interceptors=(
+            *edge(trust_trace=given.trust_trace, session_values=given.session_values),
+            limited({f"{SERVICE.full_name}/{name}": given.places(f"gateway {name}") for name in STREAMS}),
+        ),
         downstream={"orchestrator": given.orchestrator} if given.diagnostics else None,
     )
 

@@ -80,6 +80,15 @@ REMOTES_OPEN: Final = Metric(
 )
 WAITING: Final = Metric("shieldmesh.model.waiting", "{request}", "Requests that wait for a place at a model")
 RUNNING: Final = Metric("shieldmesh.model.running", "{request}", "Requests that a model works on")
+QUEUED: Final = Metric(
+    "shieldmesh.admission.queued",
+    "s",
+    "How long admitted work waited for its place; 0 where one was free",
+    _CALL_SECONDS,
+)
+REFUSALS: Final = Metric(
+    "shieldmesh.admission.refused", "{request}", "Work that was refused because there was no place for it, by reason"
+)
 RELOADS: Final = Metric("shieldmesh.profile.reloads", "{reload}", "Reloads of the profiles' files by result")
 STALE: Final = Metric(
     "shieldmesh.profile.stale", "1", "1 while the files of the profiles are wrong, and those from before stay in use"
@@ -88,11 +97,14 @@ STALE: Final = Metric(
 ALL: Final = (
     *(SERVER_CALLS, CLIENT_CALLS, HTTP_REQUESTS),
     *(TOKENS, FIRST_TOKEN, TOKEN_TIME, TURNS, RUNNING_TURNS, HELD, LONGEST_HOLD),
-    *(VERDICTS, INSPECTIONS, REMOTES_OPEN, SHADOWS, SHADOW_FINDINGS, WAITING, RUNNING, RELOADS, STALE),
+    *(VERDICTS, INSPECTIONS, REMOTES_OPEN, SHADOWS, SHADOW_FINDINGS),
+    *(WAITING, RUNNING, QUEUED, REFUSALS, RELOADS, STALE),
 )
 """Every metric. docs/observability.md lists them, and a test compares the two."""
 
-BOUNDED: Final = frozenset({Name.TENANT, Name.PROFILE, Name.CANDIDATE, Name.MODEL, Name.SHIELD, Name.REMOTE})
+BOUNDED: Final = frozenset(
+    {Name.TENANT, Name.PROFILE, Name.CANDIDATE, Name.MODEL, Name.PLACES, Name.SHIELD, Name.REMOTE}
+)
 """Labels whose values come from callers and policies. No label holds the id of a session or a turn."""
 
 Labels = Mapping[str, str]
@@ -127,6 +139,8 @@ class Instruments:
         self.remotes_open = meter.create_gauge(*REMOTES_OPEN[:3])
         self.shadows = meter.create_counter(*SHADOWS[:3])
         self.shadow_findings = meter.create_counter(*SHADOW_FINDINGS[:3])
+        self.queued = self._histogram(QUEUED)
+        self.refusals = meter.create_counter(*REFUSALS[:3])
         self.reloads = meter.create_counter(*RELOADS[:3])
         self.stale = meter.create_gauge(*STALE[:3])
 

@@ -7,10 +7,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from shieldmesh.admission import MAX_RUNNING, MAX_WAITING, Places
+from shieldmesh.context import ID_PATTERN
 
 MAX_SOCKET_PATH = 107
 """Bytes of a Unix socket's path (sockaddr_un on Linux, less the closing NUL)."""
@@ -36,6 +39,26 @@ class ServiceSettings(BaseSettings):
     """Where to serve metrics for Prometheus, at /metrics: `host:port`. Empty: nowhere."""
     trace_ratio: float = Field(default=1.0, ge=0, le=1)
     """The share of the traces that begin here which are recorded; those of callers are recorded as they decided."""
+
+
+TenantId = Annotated[str, Field(pattern=f"^{ID_PATTERN.pattern}$")]
+Weights = dict[TenantId, Annotated[int, Field(ge=1, le=1_000)]]
+"""Tenants' shares against each other; those that are not named have 1."""
+
+
+class LimitedSettings(ServiceSettings):
+    """What services can be told that limit how much they do at a time."""
+
+    max_running: int = Field(default=MAX_RUNNING, ge=1, le=1_000_000)
+    """Calls of one method that run at the same time."""
+    max_waiting: int = Field(default=MAX_WAITING, ge=0, le=1_000_000)
+    """Calls of one method that may wait for a place; more are refused."""
+    weights: Weights = Field(default_factory=dict[str, int])
+    """The tenants' shares of the places while calls wait, as a JSON map; those that are not named have 1."""
+
+    def places(self, name: str) -> Places:
+        """The places for one method, which messages and metrics call `name`."""
+        return Places(name, max_running=self.max_running, max_waiting=self.max_waiting, weights=self.weights)
 
 
 class Secret(BaseModel):

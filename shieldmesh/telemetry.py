@@ -106,6 +106,9 @@ class Name:
     FALLBACK_FROM: Final = "shieldmesh.fallback.from"
     """The models that a turn asked before the one that answers."""
 
+    PLACES: Final = "shieldmesh.admission"
+    """Whose places work waits for: a service or one of its methods, or a model."""
+
     OPERATION: Final = "gen_ai.operation.name"
     MODEL: Final = "gen_ai.request.model"
     BACKEND: Final = "gen_ai.provider.name"

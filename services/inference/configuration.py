@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shieldmesh.profile.source import ProfileError, Source
+from shieldmesh.settings import Weights
 
 from .keys import ENVIRONMENT
 from .llamacpp.options import LlamaOptions
@@ -29,6 +30,8 @@ class _Model(BaseModel):
     """Generations that run at the same time."""
     max_waiting: int = Field(default=64, ge=0, le=65_536)
     """Generations that may wait for a place; more are refused."""
+    weights: Weights = Field(default_factory=dict[str, int])
+    """The tenants' shares of the places while generations wait; those that are not named have 1."""
 
 
 class LlamaModel(_Model):

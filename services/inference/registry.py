@@ -71,7 +71,9 @@ async def open_models(configuration: Configuration) -> AsyncGenerator[Registry, 
         for model in configuration.models:
             backend = await _open(model)
             stack.push_async_callback(backend.close)
-            places = Admission(model.name, max_running=model.max_running, max_waiting=model.max_waiting)
+            places = Admission(
+                model.name, max_running=model.max_running, max_waiting=model.max_waiting, weights=model.weights
+            )
             models[model.name] = ServedModel(model.name, model.backend, backend, places)
         yield Registry(models)
 

@@ -4,14 +4,17 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import Final
 
 import grpc
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from shieldmesh import channels, server, settings
+from shieldmesh.interceptors import INNER
+from shieldmesh.interceptors.admission import limited
 from shieldmesh.profile import ProfileError
-from shieldmesh.settings import ServiceSettings
+from shieldmesh.settings import LimitedSettings
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
 from shieldmesh.v1.shield_pb2_grpc import ShieldServiceStub
@@ -24,8 +27,10 @@ from .running import running_turns
 from .servicer import ChatServicer
 from .turn import Services
 
+SERVICE: Final = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
 
-class OrchestratorSettings(ServiceSettings):
+
+class OrchestratorSettings(LimitedSettings):
     """Settings of this service, from SHIELDMESH_ORCHESTRATOR_*."""
 
     model_config = SettingsConfigDict(env_prefix="SHIELDMESH_ORCHESTRATOR_")
@@ -65,6 +70,7 @@ def main() -> None:
             shields=ShieldServiceStub(channels.get(given.shield)),
             models=InferenceServiceStub(channels.get(given.inference)),
             window=given.window,
+            places=given.places("orchestrator"),
         )
         async with (
             open_sqlite(
@@ -79,7 +85,7 @@ def main() -> None:
             servicer = ChatServicer(lambda: profiles.now, services, turns)
             chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, grpc_server)
             profiles.tell()
-            yield [chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name]
+            yield [SERVICE]
 
     downstream = {"shield": given.shield, "inference": given.inference}
     try:
@@ -87,6 +93,8 @@ def main() -> None:
             name="orchestrator",
             settings=given,
             open_service=open_service,
+            # What turns are limited by is theirs, not their call's: they can outlast it.
+            interceptors=(*INNER, limited({f"{SERVICE}/Resume": given.places("orchestrator Resume")})),
             downstream=downstream,
             conditions={"profiles": profiles.fresh},
         )

@@ -43,9 +43,10 @@ class Account:
         """All input shields have spoken."""
         self._times["input_cleared"] = self._elapsed()
 
-    def admitted(self) -> None:
-        """The engine has the request."""
+    def admitted(self, queued: float) -> None:
+        """The engine has the request, which waited for its place for so many seconds."""
         self._times["admitted"] = self._elapsed()
+        self._times["queued"] = queued
 
     def generated(self, tokens: int) -> None:
         """The engine sent tokens."""

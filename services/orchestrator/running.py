@@ -149,6 +149,10 @@ class RunningTurn:
         finally:
             await self._leave()
 
+    def when_done(self, tell: Callable[[], object]) -> None:
+        """Calls `tell` when the turn's work is done, however it ended."""
+        self._work.add_done_callback(lambda _: tell())
+
     async def stop(self) -> None:
         """Ends the turn with what was released so far; returns when nothing is generated any more."""
         self.stop_soon()

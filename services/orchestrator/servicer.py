@@ -1,7 +1,7 @@
 """ChatService as the gateway calls it: find the profile, check the request, run the turn; find a turn again."""
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import Final
 
 from shieldmesh import context
@@ -37,13 +37,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     ) -> AsyncGenerator[chat_pb2.ChatEvent]:
         """See `shieldmesh.v1.ChatService.Chat`."""
         del context
-        with refused():
-            turn = self._turn(request)
-            known = ""
-            if request.idempotency_key:
-                known = await earlier(self._turns.log, owner(), turn.identity.request_id, request)
-            events = self._follow(known) if known else self._turns.start(turn).events()
-        async with aclosing(events):
+        async with aclosing(await self._open(request)) as events:
             async for event in events:
                 yield event
 
@@ -82,6 +76,22 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         async with self._turns.following(turn), aclosing(self._turns.log.follow(turn, after)) as events:
             async for event in events:
                 yield chat_pb2.ChatEvent.FromString(event)
+
+    async def _open(self, request: chat_pb2.ChatRequest) -> AsyncGenerator[chat_pb2.ChatEvent]:
+        """The events of a new turn, or of the one that began with the same key."""
+        place = await self._services.places.enter()
+        with ExitStack() as stack, refused():
+            stack.callback(place.leave)
+            turn = self._turn(request)
+            if request.idempotency_key:
+                known = await earlier(self._turns.log, owner(), turn.identity.request_id, request)
+                if known:
+                    return self._follow(known)
+            running = self._turns.start(turn)
+            # The place is the turn's until its work is done, whatever becomes of its call.
+            running.when_done(place.leave)
+            stack.pop_all()
+            return running.events()
 
     def _turn(self, request: chat_pb2.ChatRequest) -> Turn:
         shelf = self._profiles().of(context.current().tenant_id)

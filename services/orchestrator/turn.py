@@ -18,8 +18,9 @@ import grpc
 from opentelemetry import trace
 
 from shieldmesh import calls, context
+from shieldmesh.admission import Places
 from shieldmesh.context import RequestContext, new_id
-from shieldmesh.errors import DeadlineExceededError, InternalError, duration
+from shieldmesh.errors import DeadlineExceededError, InternalError, duration, seconds
 from shieldmesh.profile import Profile
 from shieldmesh.profile.policy import Disconnect
 from shieldmesh.publishing import forward, published_to
@@ -55,6 +56,8 @@ class Services:
     """Tokens that may wait for the client then."""
     shadows: Shadows = field(default_factory=Shadows)
     """The candidates that run beside turns."""
+    places: Places = field(default_factory=lambda: Places("orchestrator"))
+    """How many turns run at the same time."""
 
 
 class Blocked(Exception):  # noqa: N818  # no error: a shield ends the turn
@@ -254,7 +257,7 @@ class Turn:
                 if self._at_once and self._input_cleared.is_set():
                     self._send(self._lanes.clear_all(text.lane, time.monotonic()))
             case "started":
-                self._account.admitted()
+                self._account.admitted(seconds(event.started.queued))
             case "finished":
                 self._account.engine_finished(event.finished)
             case "progress":

@@ -7,17 +7,19 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from shieldmesh import server, settings
+from shieldmesh.interceptors import INNER
+from shieldmesh.interceptors.admission import limited
 from shieldmesh.profile.entry import MAX_TIMEOUT
-from shieldmesh.settings import Secret, ServiceSettings
+from shieldmesh.settings import LimitedSettings, Secret
 
 from .detector_api import Listening
 from .remote.remotes import Remotes
-from .service import open_service
+from .service import SERVICE, open_service
 from .window.building import Means
 from .window.models.files import ModelFiles
 
 
-class ShieldSettings(ServiceSettings):
+class ShieldSettings(LimitedSettings):
     """Settings of this service, from SHIELDMESH_SHIELD_*."""
 
     model_config = SettingsConfigDict(env_prefix="SHIELDMESH_SHIELD_")
@@ -57,7 +59,9 @@ def main() -> None:
         remotes=remotes(given),
         means=_means(given),
     )
-    server.run(name="shield", settings=given, open_service=opener)
+    # Each with places of its own: a turn keeps its stream open while its input waits to be inspected.
+    limits = {f"{SERVICE}/{name}": given.places(f"shield {name}") for name in ("Inspect", "InspectStream")}
+    server.run(name="shield", settings=given, open_service=opener, interceptors=(*INNER, limited(limits)))
 
 
 def _detector_api(given: ShieldSettings) -> Listening | None:

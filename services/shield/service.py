@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 import grpc
 
@@ -13,6 +14,8 @@ from .detector_api import Listening, detector_app, serving
 from .remote.remotes import Remotes
 from .servicer import ShieldServicer
 from .window.building import Means
+
+SERVICE: Final = shield_pb2.DESCRIPTOR.services_by_name["ShieldService"].full_name
 
 
 @asynccontextmanager
@@ -36,13 +39,12 @@ async def open_service(
     shield_pb2_grpc.add_ShieldServiceServicer_to_server(
         ShieldServicer(catalogue, max_characters=max_characters), server
     )
-    name = shield_pb2.DESCRIPTOR.services_by_name["ShieldService"].full_name
     if detector_api is None:
-        yield [name]
+        yield [SERVICE]
         return
     app = detector_app(catalogue, max_characters=max_characters, call_cap=detector_api.call_cap)
     async with serving(app, detector_api):
-        yield [name]
+        yield [SERVICE]
 
 
 def _with_defaults() -> Sequence[policy_pb2.ShieldSpec]:

@@ -167,6 +167,8 @@ class Timings:
     first_token: float | None = None
     first_release: float | None = None
     total: float | None = None
+    queued: float | None = None
+    """How long the request waited for a place at the model, a part of the time until `admitted`."""
 
 
 @dataclass(frozen=True, slots=True)

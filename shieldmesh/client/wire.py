@@ -197,16 +197,17 @@ def _finished(sequence: int, finished: chat_pb2.TurnFinished) -> Finished:
             ),
         ),
         timings=events.Timings(
-            input_cleared=_since_start(timings.HasField("input_cleared"), timings.input_cleared),
-            admitted=_since_start(timings.HasField("admitted"), timings.admitted),
-            first_token=_since_start(timings.HasField("first_token"), timings.first_token),
-            first_release=_since_start(timings.HasField("first_release"), timings.first_release),
-            total=_since_start(timings.HasField("total"), timings.total),
+            input_cleared=_seconds(timings.HasField("input_cleared"), timings.input_cleared),
+            admitted=_seconds(timings.HasField("admitted"), timings.admitted),
+            first_token=_seconds(timings.HasField("first_token"), timings.first_token),
+            first_release=_seconds(timings.HasField("first_release"), timings.first_release),
+            total=_seconds(timings.HasField("total"), timings.total),
+            queued=_seconds(timings.HasField("queued"), timings.queued),
         ),
     )
 
 
-def _since_start(reached: bool, value: Duration) -> float | None:
+def _seconds(reached: bool, value: Duration) -> float | None:
     return errors.seconds(value) if reached else None
 
 

@@ -534,7 +534,7 @@ Global___Hold: typing_extensions.TypeAlias = Hold
 
 @typing.final
 class Timings(google.protobuf.message.Message):
-    """Tells where the time of a turn went, each from its start. A phase that did not happen is unset."""
+    """Tells where the time of a turn went, each from its start unless it says otherwise. A phase that did not happen is unset."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -543,6 +543,7 @@ class Timings(google.protobuf.message.Message):
     FIRST_TOKEN_FIELD_NUMBER: builtins.int
     FIRST_RELEASE_FIELD_NUMBER: builtins.int
     TOTAL_FIELD_NUMBER: builtins.int
+    QUEUED_FIELD_NUMBER: builtins.int
     @property
     def input_cleared(self) -> google.protobuf.duration_pb2.Duration:
         """Until all input shields had spoken."""
@@ -563,6 +564,10 @@ class Timings(google.protobuf.message.Message):
     def total(self) -> google.protobuf.duration_pb2.Duration:
         """Until the end."""
 
+    @property
+    def queued(self) -> google.protobuf.duration_pb2.Duration:
+        """How long the request waited for a place at the model, a part of the time until `admitted`."""
+
     def __init__(
         self,
         *,
@@ -571,8 +576,9 @@ class Timings(google.protobuf.message.Message):
         first_token: google.protobuf.duration_pb2.Duration | None = ...,
         first_release: google.protobuf.duration_pb2.Duration | None = ...,
         total: google.protobuf.duration_pb2.Duration | None = ...,
+        queued: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["admitted", b"admitted", "first_release", b"first_release", "first_token", b"first_token", "input_cleared", b"input_cleared", "total", b"total"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["admitted", b"admitted", "first_release", b"first_release", "first_token", b"first_token", "input_cleared", b"input_cleared", "total", b"total"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["admitted", b"admitted", "first_release", b"first_release", "first_token", b"first_token", "input_cleared", b"input_cleared", "queued", b"queued", "total", b"total"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["admitted", b"admitted", "first_release", b"first_release", "first_token", b"first_token", "input_cleared", b"input_cleared", "queued", b"queued", "total", b"total"]) -> None: ...
 
 Global___Timings: typing_extensions.TypeAlias = Timings

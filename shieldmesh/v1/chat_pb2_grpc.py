@@ -72,7 +72,8 @@ class ChatServiceServicer(object):
         Metadata: `x-session-id` (1 to 128 of [A-Za-z0-9._:-]) names the conversation; without it the gateway mints one.
 
         Errors: INVALID_ARGUMENT (FIELD_INVALID, IDEMPOTENCY_KEY_REUSED), NOT_FOUND (PROFILE_NOT_FOUND), DEADLINE_EXCEEDED,
-        UNAVAILABLE (SERVICE_UNAVAILABLE), RESOURCE_EXHAUSTED (QUEUE_FULL), INTERNAL.
+        UNAVAILABLE (SERVICE_UNAVAILABLE, SERVICE_STOPPING), RESOURCE_EXHAUSTED (QUEUE_FULL, DEADLINE_TOO_SHORT; with
+        RetryInfo), INTERNAL.
         A stream of events is not a "response", and that of Resume is Chat's:
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE

@@ -65,8 +65,9 @@ class InferenceServiceServicer(object):
         `x-usage-bin`.
 
         Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELD_INVALID, CONTEXT_TOO_LONG),
-        RESOURCE_EXHAUSTED (QUEUE_FULL), INTERNAL (ENGINE_FAILED); of models that another server runs also those with
-        reasons that begin with UPSTREAM_, and UNAVAILABLE (CIRCUIT_OPEN) while that server is left alone.
+        RESOURCE_EXHAUSTED (QUEUE_FULL, DEADLINE_TOO_SHORT; with RetryInfo), INTERNAL (ENGINE_FAILED); of models that
+        another server runs also those with reasons that begin with UPSTREAM_, and UNAVAILABLE (CIRCUIT_OPEN) while that
+        server is left alone.
         A stream of events is not a "response":
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         """

@@ -72,6 +72,7 @@ async def test_a_turn_from_started_to_finished(tmp_path: Path) -> None:
         "first_token",
         "first_release",
         "total",
+        "queued",
     }
 
 
