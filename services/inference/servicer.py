@@ -14,6 +14,7 @@ from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
 from .backend import Finish, FinishReason, Generation, Output, Usage
 from .coalescing import coalesce
 from .control import listening, opening
+from .listing import described
 from .observation import Observation
 from .registry import Registry, ServedModel
 from .translation import delta_event, finished_event, from_request, started_event, usage
@@ -58,7 +59,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     ) -> inference_pb2.ListModelsResponse:
         """See `shieldmesh.v1.InferenceService.ListModels`."""
         del request, context
-        return inference_pb2.ListModelsResponse(models=map(_describe, self._models.models.values()))
+        return inference_pb2.ListModelsResponse(models=map(described, self._models.models.values()))
 
     def _check(self, request: inference_pb2.GenerateOpen) -> None:
         validation.check_messages(request.messages, max_characters=self._max_characters)
@@ -85,15 +86,3 @@ async def _events(
             seen.ended(FinishReason.CANCELLED)
         reason = seen.reason or FinishReason.CANCELLED
         yield finished_event(reason, generation.usage, first_token=seen.first_token, total=seen.total)
-
-
-def _describe(model: ServedModel) -> inference_pb2.Model:
-    return inference_pb2.Model(
-        name=model.name,
-        backend=model.kind,
-        context_window=model.backend.context_window,
-        running=model.admission.running,
-        waiting=model.admission.waiting,
-        max_running=model.admission.max_running,
-        generated_tokens=model.backend.generated_tokens,
-    )

@@ -6,11 +6,12 @@ from shieldmesh.cli import profiles, shields
 from shieldmesh.cli.chat import chat
 from shieldmesh.cli.demo import demo
 from shieldmesh.cli.doctor import doctor
+from shieldmesh.cli.models import models
 from shieldmesh.cli.trace import trace
 from shieldmesh.cli.up import up
 from shieldmesh.cli.version import version
 
-COMMANDS = (up, chat, trace, doctor, demo, version)
+COMMANDS = (up, chat, trace, doctor, models, demo, version)
 """The subcommands, in the order of the help."""
 
 

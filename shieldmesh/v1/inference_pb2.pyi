@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.struct_pb2
 import shieldmesh.v1.generation_pb2
@@ -22,6 +23,30 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _EndpointState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _EndpointStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_EndpointState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ENDPOINT_STATE_UNSPECIFIED: _EndpointState.ValueType  # 0
+    """The server is older than this field."""
+    ENDPOINT_STATE_READY: _EndpointState.ValueType  # 1
+    """It is."""
+    ENDPOINT_STATE_LEFT_ALONE: _EndpointState.ValueType  # 2
+    """It failed again and again, and is left alone for a while; then one request at a time tries it."""
+
+class EndpointState(_EndpointState, metaclass=_EndpointStateEnumTypeWrapper):
+    """Says whether an endpoint is asked."""
+
+ENDPOINT_STATE_UNSPECIFIED: EndpointState.ValueType  # 0
+"""The server is older than this field."""
+ENDPOINT_STATE_READY: EndpointState.ValueType  # 1
+"""It is."""
+ENDPOINT_STATE_LEFT_ALONE: EndpointState.ValueType  # 2
+"""It failed again and again, and is left alone for a while; then one request at a time tries it."""
+Global___EndpointState: typing_extensions.TypeAlias = EndpointState
 
 @typing.final
 class GenerateRequest(google.protobuf.message.Message):
@@ -261,6 +286,7 @@ class Model(google.protobuf.message.Message):
     WAITING_FIELD_NUMBER: builtins.int
     MAX_RUNNING_FIELD_NUMBER: builtins.int
     GENERATED_TOKENS_FIELD_NUMBER: builtins.int
+    ENDPOINTS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name at this server."""
     backend: builtins.str
@@ -275,6 +301,10 @@ class Model(google.protobuf.message.Message):
     """Generations that may run at the same time."""
     generated_tokens: builtins.int
     """Tokens generated since the start, as the engine counts them."""
+    @property
+    def endpoints(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Endpoint]:
+        """The servers that run it, where these are others: backends "openai" and "grpc"."""
+
     def __init__(
         self,
         *,
@@ -285,7 +315,38 @@ class Model(google.protobuf.message.Message):
         waiting: builtins.int = ...,
         max_running: builtins.int = ...,
         generated_tokens: builtins.int = ...,
+        endpoints: collections.abc.Iterable[Global___Endpoint] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "context_window", b"context_window", "generated_tokens", b"generated_tokens", "max_running", b"max_running", "name", b"name", "running", b"running", "waiting", b"waiting"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "context_window", b"context_window", "endpoints", b"endpoints", "generated_tokens", b"generated_tokens", "max_running", b"max_running", "name", b"name", "running", b"running", "waiting", b"waiting"]) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model
+
+@typing.final
+class Endpoint(google.protobuf.message.Message):
+    """Describes a server that runs a model, as this service sees it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    RUNNING_FIELD_NUMBER: builtins.int
+    GENERATED_TOKENS_FIELD_NUMBER: builtins.int
+    address: builtins.str
+    """Where it is: host and port, or the path of a Unix socket. For operators: a gateway MUST NOT tell it to its clients."""
+    state: Global___EndpointState.ValueType
+    """Whether it is asked."""
+    running: builtins.int
+    """Generations of this service that run there now."""
+    generated_tokens: builtins.int
+    """Tokens generated there for this service since its start."""
+    def __init__(
+        self,
+        *,
+        address: builtins.str = ...,
+        state: Global___EndpointState.ValueType = ...,
+        running: builtins.int = ...,
+        generated_tokens: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "generated_tokens", b"generated_tokens", "running", b"running", "state", b"state"]) -> None: ...
+
+Global___Endpoint: typing_extensions.TypeAlias = Endpoint

@@ -170,7 +170,7 @@ async def test_started_waits_for_the_first_output_and_no_verdict_comes_before_it
 
 
 async def test_interim_results_never_make_a_model_wait_for_its_own_first_token(tmp_path: Path) -> None:
-    """A model that publishes more than may wait for the client still answers, and one that then fails has a successor."""
+    """One that publishes more than may wait for the client still answers, or fails and has a successor."""
 
     async def generate(requests: Asked) -> Generated:
         opening = (await anext(requests)).open
