@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from shieldmesh.cli.terminal import harmless
-from shieldmesh.client.events import Action, Delta, Event, Finished, FinishReason, Progress, Verdict
+from shieldmesh.client.events import Action, Delta, Event, Finished, FinishReason, Progress, Reconnected, Verdict
 
 _STYLES: Final = {Action.REDACT: "yellow", Action.BLOCK: "bold red", Action.FLAG: "cyan"}
 _DONE: Final = {Action.REDACT: "redacted", Action.BLOCK: "blocked", Action.FLAG: "flagged", Action.ALLOW: "allowed"}
@@ -36,7 +36,7 @@ class ReadableAnswer:
         self._out = out
         self._notes = notes
         self._redacted: set[str] = set()
-        self._waiting: list[Verdict | Progress] = []
+        self._waiting: list[Verdict | Progress | Reconnected] = []
         self._at_line_start = True
 
     def show(self, event: Event) -> None:
@@ -48,7 +48,7 @@ class ReadableAnswer:
                 if event.action is Action.REDACT:
                     self._redacted.update(finding.kind for finding in event.findings)
                 self._waiting.append(event)
-            case Progress():
+            case Progress() | Reconnected():
                 self._waiting.append(event)
             case Finished():
                 self.end_line()
@@ -81,6 +81,10 @@ class ReadableAnswer:
         for event in self._waiting:
             if isinstance(event, Progress):
                 self._notes.print(Text(f"… {_summary(event)}", style="dim"))
+            elif isinstance(event, Reconnected):
+                self._notes.print(
+                    Text(f"↻ the connection broke after event {event.after}, and stands again", style="dim")
+                )
             else:
                 self._notes.print(Text(f"⚑ {describe(event)}", style=_STYLES.get(event.action, "")))
         self._waiting.clear()
@@ -95,6 +99,8 @@ class JsonAnswer:
     def show(self, event: Event) -> None:
         """Writes one event."""
         fields = {"event": type(event).__name__.lower(), **asdict(event)}
+        if isinstance(event, Reconnected):
+            fields["error"] = {"status": event.error.code.name, "reason": event.error.reason}
         self._out.file.write(json.dumps(fields, ensure_ascii=False) + "\n")
         self._out.file.flush()
 

@@ -12,6 +12,7 @@ from shieldmesh.client.events import (
     Hold,
     Progress,
     Receipt,
+    Reconnected,
     Result,
     Started,
     Timings,
@@ -22,8 +23,10 @@ from shieldmesh.client.events import (
     Verdict,
 )
 from shieldmesh.client.mesh import Mesh, connect
+from shieldmesh.client.reconnect import Reconnect
 from shieldmesh.client.request import Disconnect
-from shieldmesh.client.sync import SyncMesh, SyncTurn, connect_sync
+from shieldmesh.client.sync import SyncMesh, connect_sync
+from shieldmesh.client.sync_turn import SyncTurn
 from shieldmesh.client.turn import Turn
 
 __all__ = [
@@ -40,6 +43,8 @@ __all__ = [
     "Message",
     "Progress",
     "Receipt",
+    "Reconnect",
+    "Reconnected",
     "Result",
     "Role",
     "Sampling",

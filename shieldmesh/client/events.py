@@ -182,7 +182,24 @@ class Finished:
     timings: Timings
 
 
-Event = Started | Delta | Verdict | Progress | Finished
+@dataclass(frozen=True, slots=True)
+class Reconnected:
+    """The connection broke and stands again; what follows is what would have followed anyhow. No event of the turn."""
+
+    after: int
+    """The last sequence number that had come; 0 when none had."""
+    attempts: int
+    """Calls that it took."""
+    error: MeshError
+    """What broke it."""
+
+    @property
+    def sequence(self) -> int:
+        """The same as `after`: this has no number of its own."""
+        return self.after
+
+
+Event = Started | Delta | Verdict | Progress | Finished | Reconnected
 """One step of a turn; `sequence` counts 1, 2, 3 … within it."""
 
 

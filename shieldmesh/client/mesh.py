@@ -12,8 +12,10 @@ from shieldmesh.client import wire
 from shieldmesh.client.conversation import Message, Sampling, Tool
 from shieldmesh.client.events import TurnRecord
 from shieldmesh.client.reach import explain
+from shieldmesh.client.reconnect import DEFAULT_RECONNECT, Acquaintance, Reading, Reconnect
 from shieldmesh.client.request import (
     DEFAULT_TIMEOUT,
+    AnyCall,
     Call,
     Disconnect,
     build_call,
@@ -29,7 +31,7 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 
-def connect(url: str = DEFAULT_URL) -> "Mesh":
+def connect(url: str = DEFAULT_URL, *, reconnect: Reconnect | None = DEFAULT_RECONNECT) -> "Mesh":
     """A client of the mesh at `url`: `mesh://host:port`, `meshs://…` (with TLS), `host:port` or `unix:/path`.
 
     `meshs://host:port?ca=/path/to/ca.pem` trusts the authorities of that file instead of the system's.
@@ -41,10 +43,16 @@ def connect(url: str = DEFAULT_URL) -> "Mesh":
             async for event in mesh.chat("Why is the sky blue?"):
                 ...
 
+    Args:
+        url: Where it is.
+        reconnect: How turns go on when their connection breaks: each event still comes once and in order, and
+            `Reconnected` tells of it. A turn that had not begun is asked for again, under a key and a session id of its
+            own, so that it does not run twice. None: a connection that breaks ends the turn with an UnavailableError.
+
     Raises:
         ValueError: `url` names no mesh.
     """
-    return Mesh(parse_url(url))
+    return Mesh(parse_url(url), reconnect)
 
 
 class Mesh:
@@ -54,8 +62,10 @@ class Mesh:
         target: Where it is, as `shieldmesh.channels` takes it.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, reconnect: Reconnect | None = DEFAULT_RECONNECT) -> None:
         self.target = target
+        self._reconnect = reconnect
+        self._acquaintance = Acquaintance()
         self._turns: WeakSet[Turn] = WeakSet()
 
     def chat(
@@ -102,7 +112,7 @@ class Mesh:
             values=values,
             timeout=timeout,
         )
-        return self._turn(Turn(self.target, call))
+        return self._turn(call)
 
     def run(self, request: chat_pb2.ChatRequest, *, session: str = "", timeout: float | None = DEFAULT_TIMEOUT) -> Turn:
         """One turn from a request of the contract itself, for what `chat` has no argument for, such as a format.
@@ -110,7 +120,7 @@ class Mesh:
         Raises:
             InvalidArgumentError: the session id or the timeout is none.
         """
-        return self._turn(Turn(self.target, wrap_call(request, session=session, timeout=timeout)))
+        return self._turn(wrap_call(request, session=session, timeout=timeout))
 
     def resume(
         self, turn_id: str, *, after: int = 0, session: str = "", timeout: float | None = DEFAULT_TIMEOUT
@@ -128,7 +138,7 @@ class Mesh:
         Raises:
             InvalidArgumentError: a value cannot be sent; `field` names it.
         """
-        return self._turn(Turn(self.target, resume_call(turn_id, after=after, session=session, timeout=timeout)))
+        return self._turn(resume_call(turn_id, after=after, session=session, timeout=timeout))
 
     async def get_turn(self, turn_id: str, *, session: str = "", timeout: float | None = DEFAULT_TIMEOUT) -> TurnRecord:
         """What there is of a turn at this moment; arguments as for `resume`.
@@ -175,6 +185,7 @@ class Mesh:
         except MeshError as error:
             raise explain(error, self.target, 0) from None
 
-    def _turn(self, turn: Turn) -> Turn:
+    def _turn(self, call: AnyCall) -> Turn:
+        turn = Turn(self.target, Reading(call, self._reconnect, self._acquaintance))
         self._turns.add(turn)
         return turn

@@ -1,8 +1,14 @@
 """What to tell people whose mesh does not answer."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from shieldmesh.errors import MeshError, UnavailableError
+from shieldmesh.errors import Hop, MeshError, UnavailableError
+
+
+def answered(error: MeshError) -> Sequence[Hop]:
+    """The services that had a part in the error; none, when no service of a mesh answered at all."""
+    return [hop for hop in error.hops if hop.instance]
 
 
 def explain(error: MeshError, target: str, received: int) -> MeshError:
@@ -13,7 +19,7 @@ def explain(error: MeshError, target: str, received: int) -> MeshError:
         target: Where it went.
         received: How many events had come.
     """
-    if any(hop.instance for hop in error.hops):
+    if answered(error):
         return error
     # Nobody but this client wrote the path, and what it calls is a gateway.
     error.hops = tuple(replace(hop, service="gateway") for hop in error.hops)

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from types import AsyncGeneratorType, TracebackType
 from typing import Any, Self, TypeAlias, cast
 
@@ -13,7 +12,8 @@ from shieldmesh import calls, channels, context
 from shieldmesh.client import wire
 from shieldmesh.client.events import Event, Result
 from shieldmesh.client.reach import explain
-from shieldmesh.client.request import AnyCall, after_of
+from shieldmesh.client.reconnect import Reading
+from shieldmesh.client.request import AnyCall, Call
 from shieldmesh.errors import CancelledCallError, MeshError
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 
@@ -25,13 +25,14 @@ class Turn:
 
     Reading to the end, an error, and leaving `async with turn:` all end the call. So does dropping the turn, as
     `async for event in mesh.chat(…): break` does; where somebody else may hold on to it, use `async with` or `aclose`.
+    A connection that breaks ends nothing: the reading goes on after the last event, and `Reconnected` tells of it.
     """
 
-    def __init__(self, target: str, call: AnyCall) -> None:
+    def __init__(self, target: str, reading: Reading) -> None:
         self._running = _Running()
         # The generator must not know this object: without a cycle, dropping the turn closes it at once.
         # It is an AsyncGeneratorType, which typing has no way to say of a function.
-        self._events = cast("AsyncGeneratorType[Event]", _read(target, call, self._running))
+        self._events = cast("AsyncGeneratorType[Event]", _read(target, reading, self._running))
 
     def __aiter__(self) -> Self:
         return self
@@ -71,43 +72,74 @@ class Turn:
             await self._events.aclose()
 
 
-@dataclass(slots=True)
 class _Running:
     """The call behind a turn, once it is made."""
 
-    call: grpc.aio.Call | None = None
-    closed: bool = False
+    def __init__(self) -> None:
+        self.call: grpc.aio.Call | None = None
+        self._closed = asyncio.Event()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
 
     def close(self) -> None:
-        self.closed = True
+        self._closed.set()
         if self.call is not None:
             self.call.cancel()
 
+    async def pause(self, seconds: float) -> None:
+        """Waits.
 
-async def _read(target: str, call: AnyCall, running: _Running) -> AsyncGenerator[Event]:
-    reader = wire.EventReader(after_of(call.request))
+        Raises:
+            CancelledCallError: the turn is closed meanwhile.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), seconds)
+            raise _closed()
+
+
+async def _read(target: str, reading: Reading, running: _Running) -> AsyncGenerator[Event]:
     try:
-        async with AsyncExitStack() as stack:
-            stub = chat_pb2_grpc.ChatServiceStub(channels.get(target))
-            with context.use(call.identity):
-                opening = _opening(stub, call)
-                stream = running.call = await stack.enter_async_context(opening)
-            message: chat_pb2.ChatEvent
-            async for message in stream:
-                event = reader.read(message)
-                if event is not None:
-                    yield event
-            reader.end()
-    except MeshError as error:
-        raise explain(error, target, reader.sequence) from None
+        while True:
+            try:
+                async with AsyncExitStack() as stack:
+                    call = reading.call()
+                    with context.use(call.identity):
+                        opening = _opening(chat_pb2_grpc.ChatServiceStub(channels.get(target)), call)
+                        stream = running.call = await stack.enter_async_context(opening)
+                    message: chat_pb2.ChatEvent
+                    async for message in stream:
+                        for event in reading.read(message):
+                            yield event
+                reading.end()
+                return
+            except MeshError as error:
+                failure = explain(error, target, reading.sequence)
+            await running.pause(reading.failed(failure))
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if running.closed and task is not None and not task.cancelling():
-            raise CancelledCallError("the turn was closed while it was being read") from None
+            raise _closed() from None
         raise
+    finally:
+        forsaken = reading.forsaken()
+        if forsaken is not None:
+            await _end(target, forsaken)
+
+
+def _closed() -> CancelledCallError:
+    return CancelledCallError("the turn was closed while it was being read")
 
 
 def _opening(stub: "chat_pb2_grpc.ChatServiceAsyncStub", call: AnyCall) -> "AbstractAsyncContextManager[EventStream]":
     if isinstance(call.request, chat_pb2.ResumeRequest):
         return calls.stream(stub.Resume, call.request, timeout=call.timeout)
     return calls.stream(stub.Chat, call.request, timeout=call.timeout)
+
+
+async def _end(target: str, call: Call[chat_pb2.CancelTurnRequest]) -> None:
+    """Ends a turn that waits for its reader. If that fails, its grace ends it."""
+    stub = chat_pb2_grpc.ChatServiceStub(channels.get(target))
+    with suppress(MeshError, grpc.aio.UsageError), context.use(call.identity):
+        await calls.unary(stub.CancelTurn, call.request, timeout=call.timeout)

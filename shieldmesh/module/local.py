@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from shieldmesh import context
-from shieldmesh.client.events import Delta, Event, Finished, FinishReason, Started, Usage
+from shieldmesh.client.events import Delta, Event, Finished, FinishReason, Reconnected, Started, Usage
 from shieldmesh.errors import DeadlineExceededError, Hop
 from shieldmesh.interceptors.errors import typed
 from shieldmesh.module.story import Story
@@ -98,5 +98,7 @@ def _retold(step: "str | Event", story: Story) -> Event:
                 choice=step.choice,
                 tokens=step.token_count,
             )
+        case Reconnected():
+            return replace(step, after=story.sequence)
         case _:
             return replace(step, sequence=story.number())

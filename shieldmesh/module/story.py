@@ -20,12 +20,13 @@ class Story:
 
     Attributes:
         tokens: Tokens of the deltas so far.
+        sequence: The last event's number.
     """
 
     def __init__(self, model: str) -> None:
         self.tokens = 0
         self._model = model
-        self._sequence = 0
+        self.sequence = 0
         self._characters = 0
         self._begun = time.monotonic()
         self._admitted: float | None = None
@@ -33,8 +34,8 @@ class Story:
 
     def number(self) -> int:
         """The sequence number of the next event."""
-        self._sequence += 1
-        return self._sequence
+        self.sequence += 1
+        return self.sequence
 
     def started(self) -> Started:
         """The answer began: the model has the request."""

@@ -47,7 +47,7 @@ async def read(turn: Turn, events: list[Event]) -> None:
 async def broken_off(mesh: Mesh, kill: str) -> list[Event]:
     """The events of a turn until a service is killed in its middle."""
     events: list[Event] = []
-    async with shieldmesh.connect(mesh.url) as client:
+    async with shieldmesh.connect(mesh.url, reconnect=None) as client:
         turn = client.chat("", profile="story", session="s", timeout=TIMEOUT)
         events += [await anext(turn) for _ in range(20)]
         mesh.kill(kill)

@@ -37,11 +37,12 @@ OUTPUT_SHIELD = {"output": {"shields": [deny("bluebird")]}}
 
 async def failing(mesh: Mesh, **arguments: Any) -> MeshError:
     """The error that a turn of this mesh ends with, the same for both clients, after the mesh has come to rest."""
+    client = shieldmesh.connect(mesh.target("gateway"), reconnect=None)
     with pytest.raises(MeshError) as caught:
-        await mesh.client.chat(PROMPT, timeout=TIMEOUT, **arguments).result()
+        await client.chat(PROMPT, timeout=TIMEOUT, **arguments).result()
 
     def blocking() -> None:
-        with shieldmesh.connect_sync(mesh.target("gateway")) as client:
+        with shieldmesh.connect_sync(mesh.target("gateway"), reconnect=None) as client:
             client.chat(PROMPT, timeout=TIMEOUT, **arguments).result()
 
     with pytest.raises(MeshError) as again:

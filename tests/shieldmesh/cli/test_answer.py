@@ -16,10 +16,12 @@ from shieldmesh.client.events import (
     FinishReason,
     Progress,
     Receipt,
+    Reconnected,
     Timings,
     Usage,
     Verdict,
 )
+from shieldmesh.errors import UnavailableError
 
 REDACTION = Verdict(2, "pii", Direction.OUTPUT, Action.REDACT, (Finding("payment_card", 11, 30, 1.0),))
 
@@ -45,6 +47,19 @@ def test_text_and_facts_go_separate_ways() -> None:
         "My card is [PAYMENT_CARD].\n",
         "⚑ pii redacted in the output: payment_card at 11-30\n",
     )
+
+
+def test_a_connection_that_broke_is_a_note() -> None:
+    """The text goes on where it was; that there was a break stands beside it, or on a line of its own as JSON."""
+    broke = Reconnected(2, 1, UnavailableError("gone"))
+    assert shown(Delta(2, "Hel"), broke, Delta(3, "lo"), end(FinishReason.STOP)) == (
+        "Hello\n",
+        "↻ the connection broke after event 2, and stands again\n",
+    )
+    out = io.StringIO()
+    JsonAnswer(Console(file=out)).show(broke)
+    error = {"status": "UNAVAILABLE", "reason": "SERVICE_UNAVAILABLE"}
+    assert json.loads(out.getvalue()) == {"event": "reconnected", "after": 2, "attempts": 1, "error": error}
 
 
 def test_a_placeholder_stands_out_on_a_terminal() -> None:
