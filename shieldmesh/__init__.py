@@ -59,6 +59,7 @@ from shieldmesh.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from shieldmesh.flow import FlowTurn
 from shieldmesh.module import Ask, Module
 from shieldmesh.publishing import progress
 
@@ -78,6 +79,7 @@ __all__ = [
     "Finding",
     "FinishReason",
     "Finished",
+    "FlowTurn",
     "Hold",
     "Hop",
     "InternalError",

@@ -19,6 +19,7 @@ from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
 from shieldmesh.v1.shield_pb2_grpc import ShieldServiceStub
 
+from .flows.catalogue import Catalogue, CatalogueError, find_flows
 from .live import LiveProfiles
 from .log.file import LogFileError
 from .log.sqlite import open_sqlite
@@ -42,6 +43,10 @@ class OrchestratorSettings(LimitedSettings):
     """Where the inference service is."""
     profiles: Path = Path("profiles")
     """The directory of the profiles; those of single tenants lie in `tenants/TENANT/` below it."""
+    flows: tuple[str, ...] = ()
+    """Python modules with flows that profiles may name; no profile can load any other code."""
+    modules: tuple[str, ...] = ()
+    """URLs of modules that flows may call, letter by letter as profiles name them."""
     watch_profiles: bool = True
     """Use profiles as soon as their files change, without a restart."""
     window: int = Field(default=16_384, ge=1, le=10_000_000)
@@ -60,8 +65,9 @@ def main() -> None:
     """Runs the service until SIGTERM or SIGINT; a wrong setting or profile ends it with its place."""
     given = settings.load(OrchestratorSettings)
     try:
-        profiles = LiveProfiles(given.profiles)
-    except ProfileError as error:
+        flows = Catalogue(find_flows(given.flows).values(), given.modules)
+        profiles = LiveProfiles(given.profiles, flows)
+    except (CatalogueError, ProfileError) as error:
         sys.exit(str(error))
 
     @asynccontextmanager
@@ -71,6 +77,7 @@ def main() -> None:
             models=InferenceServiceStub(channels.get(given.inference)),
             window=given.window,
             places=given.places("orchestrator"),
+            flows=flows,
         )
         async with (
             open_sqlite(

@@ -15,8 +15,11 @@ from shieldmesh import profile as profiles
 from shieldmesh.conditions import Condition
 from shieldmesh.metrics import instruments
 from shieldmesh.profile import ProfileError, Profiles
+from shieldmesh.profile.loader import TENANTS
+from shieldmesh.profile.source import Problem
 from shieldmesh.telemetry import Name
 
+from .flows.catalogue import NO_FLOWS, Catalogue
 from .waiting import until_done
 
 LOOK_SECONDS: Final = 5.0
@@ -39,15 +42,16 @@ class LiveProfiles:
         fresh: Holds while they are what the files say.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Loads the profiles.
+    def __init__(self, directory: Path, flows: Catalogue = NO_FLOWS) -> None:
+        """Loads the profiles, which may name these flows.
 
         Raises:
             ProfileError: the directory has no profiles or some are wrong; it tells all problems of all files.
         """
         self._directory = directory
+        self._flows = flows
         self._fingerprint = profiles.fingerprint(directory)
-        self.now = _loaded(directory)
+        self.now = _loaded(directory, flows)
         self.fresh = Condition()
 
     @asynccontextmanager
@@ -72,7 +76,7 @@ class LiveProfiles:
         """Reads the files, and uses what they say from now on; where they are wrong, says so and changes nothing."""
         self._fingerprint = await context.run_in_thread(profiles.fingerprint, self._directory)
         try:
-            loaded = await context.run_in_thread(_loaded, self._directory)
+            loaded = await context.run_in_thread(_loaded, self._directory, self._flows)
         except ProfileError as error:
             _log.error("profiles refused: those from before stay in use", problems=list(map(str, error.problems)))
             await self._note(fresh=False)
@@ -120,9 +124,14 @@ class LiveProfiles:
         await self.fresh.set(holds=fresh)
 
 
-def _loaded(directory: Path) -> Profiles:
+def _loaded(directory: Path, flows: Catalogue) -> Profiles:
     """The profiles, ready for their first turn: putting thousands of terms into words takes too long for the loop."""
     loaded = profiles.load(directory)
+    if problems := [
+        Problem(str(Path(directory, *([TENANTS, tenant] if tenant else []), f"{each.name}.yaml")), 0, field, message)
+        for tenant, each, field, message in flows.complaints(loaded)
+    ]:
+        raise ProfileError(problems)
     for _, each in loaded:
         _ = each.wording
     return loaded

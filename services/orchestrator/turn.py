@@ -29,7 +29,8 @@ from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2, p
 
 from .account import Account
 from .disconnect import to_wire
-from .fallback import generate_by_first
+from .flows.catalogue import NO_FLOWS, Catalogue
+from .flows.flow import run_flow
 from .lanes import Lanes
 from .mailbox import Mailbox
 from .merging import EVENTS, TEXTS
@@ -58,6 +59,8 @@ class Services:
     """The candidates that run beside turns."""
     places: Places = field(default_factory=lambda: Places("orchestrator"))
     """How many turns run at the same time."""
+    flows: Catalogue = NO_FLOWS
+    """The flows that profiles may name."""
 
 
 class Blocked(Exception):  # noqa: N818  # no error: a shield ends the turn
@@ -232,10 +235,11 @@ class Turn:
                 await self._generate()
 
     async def _generate(self) -> None:
-        await generate_by_first(
-            self._services.models.Generate,
+        await run_flow(
+            self._services.flows,
+            self._policy,
             self._prompt.opening(),
-            self._policy.fallback,
+            rpc=self._services.models.Generate,
             take=self._take,
             let_go=self._let_go,
             asked=self._asked,

@@ -21,6 +21,10 @@ def up(
     models: Annotated[
         Path | None, typer.Option(help="The list of models, a YAML file.", show_default="the model that is shipped")
     ] = None,
+    flows: Annotated[
+        list[str] | None,
+        typer.Option(help="A Python module with flows that profiles may name; once for each.", show_default="none"),
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
     runtime_dir: Annotated[
         Path | None,
@@ -48,6 +52,7 @@ def up(
         "listen": listen,
         "profiles": profiles,
         "models": models,
+        "flows": flows or None,
         "log_format": log_format,
         "runtime_dir": runtime_dir,
     }

@@ -30,6 +30,11 @@ _KNOWN: Final = {
 """The kinds, and what each takes after a question mark."""
 
 
+def is_url(text: str) -> bool:
+    """Whether a text is meant to be a module's URL."""
+    return text.partition(":")[0] in _KNOWN
+
+
 def target_at(url: str, *, api_key: str = "") -> Target:
     """What answers at `url`.
 

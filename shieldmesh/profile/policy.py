@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Discriminator,
     Field,
     JsonValue,
@@ -70,6 +71,8 @@ class Limits(Part):
     """Tokens of an answer, whatever callers ask for; None leaves it to the sampling."""
     duration: float = Field(default=300.0, gt=0, le=86_400)
     """Seconds from start to end."""
+    calls: int = Field(default=16, ge=1, le=10_000)
+    """Calls of modules by a flow."""
 
 
 class PiiEntry(ShieldEntry[Literal["pii"], PiiKind, PiiOptions]):
@@ -250,6 +253,25 @@ Prompt = Annotated[
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
+def _named(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class FlowPolicy(Part):
+    """A flow that answers in the place of the model."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+    """One of those that the orchestrator's setting `flows` brings."""
+    modules: dict[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")],
+        Annotated[str, StringConstraints(min_length=1, max_length=1024)],
+    ] = Field(default_factory=dict[str, str], max_length=32)
+    """What the flow calls beside the profile's model, by the names that the flow uses: models of the inference service,
+    and URLs that the orchestrator's setting `modules` allows."""
+    options: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
+    """Whatever the flow takes."""
+
+
 class Policy(Part):
     """The content of a profile's file."""
 
@@ -269,6 +291,8 @@ class Policy(Part):
     limits: Limits = Limits()
     model_options: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
     """Options of the model's backend, passed on as they are."""
+    flow: Annotated[FlowPolicy | None, BeforeValidator(_named)] = None
+    """What answers in the place of the model, which it can call; the name alone, or a map."""
     input: InputPolicy = Field(default_factory=InputPolicy)
     output: OutputPolicy = OutputPolicy()
 

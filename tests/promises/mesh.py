@@ -19,6 +19,7 @@ from gateway.proxy import add_chat_proxy
 from services.inference.configuration import Configuration
 from services.inference.registry import Registry, ServedModel, open_models
 from services.inference.servicer import InferenceServicer
+from services.orchestrator.flows.catalogue import NO_FLOWS, Catalogue
 from services.orchestrator.log.sqlite import open_sqlite
 from services.orchestrator.running import RunningTurns, running_turns
 from services.orchestrator.servicer import ChatServicer
@@ -140,6 +141,7 @@ async def running(
     without: Sequence[str] = (),
     call_cap: float = TIMEOUT,
     window: int = 16_384,
+    flows: Catalogue = NO_FLOWS,
 ) -> AsyncGenerator[Mesh]:
     """A mesh with these profiles.
 
@@ -151,13 +153,14 @@ async def running(
         without: Services that are missing.
         call_cap: Seconds that a call may take at each service.
         window: Characters that may wait for a slow reader.
+        flows: Those that profiles may name.
     """
     async with AsyncExitStack() as stack:
         if not isinstance(models, Registry):
             models = await stack.enter_async_context(open_models(Configuration.model_validate(models)))
         named = {name: policy(name, values) for name, values in (profiles or {"default": {}}).items()}
         mesh = Mesh(directory, models, named)
-        openers = _real(mesh, window) | dict(replaced or {})
+        openers = _real(mesh, window, flows) | dict(replaced or {})
         for service in SERVICES:
             if service not in without:
                 opening = serving(mesh, service, openers[service], call_cap=call_cap)
@@ -234,7 +237,7 @@ def _notes(served: list[Served]) -> ServerInterceptor:
     return note
 
 
-def _real(mesh: Mesh, window: int) -> dict[str, OpenService]:
+def _real(mesh: Mesh, window: int, flows: Catalogue) -> dict[str, OpenService]:
     @asynccontextmanager
     async def gateway(server: grpc.aio.Server) -> AsyncGenerator[None]:
         add_chat_proxy(server, channels.get(mesh.target("orchestrator")))
@@ -246,6 +249,7 @@ def _real(mesh: Mesh, window: int) -> dict[str, OpenService]:
             shields=ShieldServiceStub(channels.get(mesh.target("shield"))),
             models=InferenceServiceStub(channels.get(mesh.target("inference"))),
             window=window,
+            flows=flows,
         )
         async with open_sqlite(None, retention=3600.0, backlog=1_000_000) as log, running_turns(log) as turns:
             mesh.turns = turns

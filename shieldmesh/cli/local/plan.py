@@ -1,6 +1,7 @@
 """Which processes make a mesh, and what each is told."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -35,7 +36,13 @@ class Service:
 
 
 def plan_mesh(
-    sockets: Path, listen: str, *, profiles: Path, models: Path | None = None, log_format: str = "text"
+    sockets: Path,
+    listen: str,
+    *,
+    profiles: Path,
+    models: Path | None = None,
+    flows: Sequence[str] = (),
+    log_format: str = "text",
 ) -> tuple[Service, ...]:
     """The four services, joined by Unix sockets in the directory `sockets`, the gateway on `listen`.
 
@@ -55,7 +62,9 @@ def plan_mesh(
             "orchestrator",
             "services.orchestrator",
             orchestrator,
-            log | {"SHIELD": shield, "INFERENCE": inference, "PROFILES": str(profiles)},
+            log
+            | {"SHIELD": shield, "INFERENCE": inference, "PROFILES": str(profiles)}
+            | ({"FLOWS": json.dumps(flows)} if flows else {}),
         ),
         _service("gateway", "gateway", listen, log | {"ORCHESTRATOR": orchestrator} | diagnostics),
     )

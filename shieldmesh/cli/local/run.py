@@ -51,6 +51,7 @@ def planned(root: Path, settings: UpSettings) -> Generator[Sequence[Service]]:
                 claim(settings.listen),
                 profiles=(settings.profiles or root / "profiles").resolve(),
                 models=settings.models.resolve() if settings.models else None,
+                flows=settings.flows,
                 log_format=settings.log_format,
             )
         except AddressError as error:

@@ -32,6 +32,8 @@ class UpSettings(BaseSettings):
     """The directory of the profiles; None: the checkout's own."""
     models: FilePath | None = None
     """The list of models; None: the inference service's own."""
+    flows: tuple[str, ...] = ()
+    """Python modules with flows that profiles may name."""
     log_format: Literal["text", "json"] = "text"
     runtime_dir: DirectoryPath | None = None
     """Where the directory of the sockets is made; None: the system's place for temporary files."""

@@ -28,7 +28,7 @@ def test_defaults_without_any_of_them(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("listn: host:1\n", "the setting listn in shieldmesh.yaml is unknown: expected one of listen, "),
+        ("listn: host:1\n", "the setting listn in shieldmesh.yaml is unknown: expected one of flows, listen, "),
         ("log_format: xml\n", r"the setting log_format \(in shieldmesh.yaml, SHIELDMESH_LOG_FORMAT or --log-format\)"),
         ("profiles: /nowhere\n", "the setting profiles .* does not point to a directory"),
         ("listen: [\n", '"shieldmesh.yaml", line 2, column 1 is wrong'),
@@ -48,5 +48,5 @@ def test_an_unknown_variable_is_an_error(tmp_path: Path, monkeypatch: pytest.Mon
     """A misspelt variable is named; those of the services and of other subcommands are theirs."""
     monkeypatch.chdir(tmp_path)
     load({}, ["SHIELDMESH_SHIELD_LOG_LEVEL", "SHIELDMESH_URL", "PATH"])
-    with pytest.raises(SettingsError, match="SHIELDMESH_LISTN is unknown: expected one of SHIELDMESH_LISTEN"):
+    with pytest.raises(SettingsError, match="SHIELDMESH_LISTN is unknown: expected one of SHIELDMESH_FLOWS"):
         load({}, ["SHIELDMESH_LISTN"])

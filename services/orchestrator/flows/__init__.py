@@ -1,0 +1,1 @@
+"""Flows: Python in the place of the model."""
