@@ -46,7 +46,7 @@ async def generate(stub: Stub, model: str) -> None:
 
 async def test_it_shows_load_and_health(tmp_path: Path) -> None:
     """Each model with what it does now, and each endpoint with whether it is asked."""
-    async with upstream(answer(*WHOLE), stalled(said("one"))) as good:
+    async with upstream(answer(*WHOLE)) as good:
         address = good.url.removeprefix("http://").removesuffix("/v1")
         async with serving(configured(good.url, "http://127.0.0.1:9/v1"), tmp_path) as stub:
             failures = 0
@@ -55,6 +55,8 @@ async def test_it_shows_load_and_health(tmp_path: Path) -> None:
                     await generate(stub, "qwen")
                 except MeshError:
                     failures += 1
+            tokens = 2 * len(good.heard) + 1
+            good.plays = [stalled(said("one"))]
             async with asyncio.timeout(TIMEOUT), generating(stub, ask("qwen")) as call:
                 while not (await anext(aiter(call))).HasField("delta"):
                     pass
@@ -65,7 +67,7 @@ async def test_it_shows_load_and_health(tmp_path: Path) -> None:
     head, echo, qwen, more = shown.stdout.splitlines()
     assert head.split() == ["model", "backend", "running", "waiting", "tokens", "context", "endpoints"]
     assert echo.split() == ["echo", "replay", "0/7", "0", "0", "?", "in", "the", "service"]
-    assert qwen.split() == ["qwen", "openai", "1/1,000", "0", "3", "4,096", address, "ready", "1", "running"]
+    assert qwen.split() == ["qwen", "openai", "1/1,000", "0", str(tokens), "4,096", address, "ready", "1", "running"]
     assert more.split() == ["127.0.0.1:9", "left", "alone"]
     assert json.loads(told.stdout)[1] == {
         "name": "qwen",
@@ -74,9 +76,9 @@ async def test_it_shows_load_and_health(tmp_path: Path) -> None:
         "running": 1,
         "waiting": 0,
         "max_running": 1000,
-        "generated_tokens": 3,
+        "generated_tokens": tokens,
         "endpoints": [
-            {"address": address, "state": "ready", "running": 1, "generated_tokens": 3},
+            {"address": address, "state": "ready", "running": 1, "generated_tokens": tokens},
             {"address": "127.0.0.1:9", "state": "left_alone", "running": 0, "generated_tokens": 0},
         ],
     }
