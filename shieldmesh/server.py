@@ -35,6 +35,9 @@ SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_permit_without_calls", 1),
     # A peer that never acknowledges SETTINGS is not held to any header limit: let it go.
     ("grpc.http2.settings_timeout", 2_000),
+    # A client looks its replicas up again when a connection ends, and would never find new ones while all is well. After
+    # this time, give or take a tenth, a connection takes no new calls; those that run end on it, however long they take.
+    ("grpc.max_connection_age_ms", 300_000),
 )
 
 GARBAGE: Final = (10_000, 10, 10)

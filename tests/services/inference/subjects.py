@@ -56,10 +56,12 @@ def embedded(backend: LlamaBackend) -> Subject:
     return Subject("llamacpp", backend, backend, engine, endless_options={"ignore_eos": True})
 
 
-def by_http(url: str) -> Subject:
+def by_http(url: str, *others: str) -> Subject:
+    """`others` are further URLs of the model: of the same server, or of none."""
+
     def backend(extra: dict[str, JsonValue]) -> OpenAIBackend:
         options = OpenAIOptions(
-            url=f"{url}/v1",
+            urls=tuple(f"{each}/v1" for each in (url, *others)),
             model="smol",
             api_key=Key(lambda: KEY),
             dialect="llama-server",
@@ -72,7 +74,7 @@ def by_http(url: str) -> Subject:
         answer = await http.get(url, authorization=f"Bearer {KEY}").get("/metrics", timeout=TIMEOUT)
         return counters(answer.text)
 
-    return Subject("openai", backend({}), backend({"ignore_eos": True}), engine)
+    return Subject("pool" if others else "openai", backend({}), backend({"ignore_eos": True}), engine)
 
 
 def by_grpc(url: str) -> Subject:

@@ -1,6 +1,7 @@
 """Every backend does the same: what a caller of InferenceService sees does not tell which one works behind it.
 
-Behind them are llama.cpp in this process, its HTTP server in another, an inference service in a third; and replay.
+Behind them are llama.cpp in this process, its HTTP server in another (also as one of several endpoints, of which one is
+away), an inference service in a third; and replay.
 """
 
 import asyncio
@@ -59,7 +60,7 @@ def other_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["llamacpp", "openai", "grpc", "replay"])
+@pytest.fixture(params=["llamacpp", "openai", "pool", "grpc", "replay"])
 def subject(request: pytest.FixtureRequest) -> Subject:
     """Each backend in turn; only the engines that are asked for start."""
     match request.param:
@@ -67,6 +68,9 @@ def subject(request: pytest.FixtureRequest) -> Subject:
             return embedded(request.getfixturevalue("llama"))
         case "openai":
             return by_http(request.getfixturevalue("http_server"))
+        case "pool":
+            url = request.getfixturevalue("http_server")
+            return by_http(url, url.replace("127.0.0.1", "localhost"), "http://127.0.0.1:9")
         case "grpc":
             return by_grpc(request.getfixturevalue("other_service"))
         case _:
