@@ -35,8 +35,8 @@ SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_permit_without_calls", 1),
     # A peer that never acknowledges SETTINGS is not held to any header limit: let it go.
     ("grpc.http2.settings_timeout", 2_000),
-    # A client looks its replicas up again when a connection ends, and would never find new ones while all is well. After
-    # this time, give or take a tenth, a connection takes no new calls; those that run end on it, however long they take.
+    # A client looks its replicas up again when a connection ends, and would never find new ones while all is well.
+    # After this time, give or take a tenth, a connection takes no new calls; those that run on it end as they would.
     ("grpc.max_connection_age_ms", 300_000),
 )
 

@@ -13,7 +13,7 @@ import pytest
 from shieldmesh import calls, channels
 from shieldmesh.server import SERVER_OPTIONS
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
-from tests.shieldmesh.serving import TIMEOUT, Chat, event, listening, stub_of
+from tests.shieldmesh.serving import TIMEOUT, OnlyChat, event, listening, stub_of
 
 
 async def answers(request: chat_pb2.ChatRequest) -> AsyncGenerator[chat_pb2.ChatEvent]:
@@ -63,23 +63,20 @@ async def test_close_lets_a_later_get_open_a_new_one(tmp_path: Path) -> None:
 async def test_an_old_connection_ends_without_cutting_off_what_runs() -> None:
     """New calls go over a new one, before which the client has looked for new replicas; a turn that runs is whole."""
     peers: set[str] = set()
+    others_came = asyncio.Event()
 
-    class Remembering(Chat):
-        def Chat(  # noqa: N802  # the contract's name
+    class Remembering(OnlyChat):
+        async def Chat(  # noqa: N802  # the contract's name
             self, request: chat_pb2.ChatRequest, context: Any
         ) -> AsyncGenerator[chat_pb2.ChatEvent]:
             peers.add(context.peer())
-            return super().Chat(request, context)
-
-    async def until_others_came(request: chat_pb2.ChatRequest) -> AsyncGenerator[chat_pb2.ChatEvent]:
-        yield event()
-        if request.profile == "long":
-            while len(peers) < 3:
-                await asyncio.sleep(0.01)
             yield event()
+            if request.profile == "long":
+                await others_came.wait()
+                yield event()
 
     server = grpc.aio.server(options=list({**dict(SERVER_OPTIONS), "grpc.max_connection_age_ms": 50}.items()))
-    chat_pb2_grpc.add_ChatServiceServicer_to_server(Remembering(until_others_came), server)
+    chat_pb2_grpc.add_ChatServiceServicer_to_server(Remembering(), server)
     target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:
@@ -87,6 +84,7 @@ async def test_an_old_connection_ends_without_cutting_off_what_runs() -> None:
             await anext(aiter(events))
             while len(peers) < 3:
                 assert await ask(target) == 1
+            others_came.set()
             assert len([each async for each in events]) == 1
     finally:
         await channels.close()
