@@ -15,7 +15,7 @@ _WIDE: Final = 100
 _LONG_BAR: Final = 36
 _SHORT_BAR: Final = 14
 """Columns of the time line, on wide terminals and on others."""
-_ORDER: Final = ("turn", "session", "tenant", "trace", "profile", "model", "outcome", "reason")
+_ORDER: Final = ("turn", "session", "tenant", "trace", "profile", "model", "instead of", "outcome", "reason")
 
 
 def render(tree: Waterfall, console: Console) -> None:

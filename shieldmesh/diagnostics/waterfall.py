@@ -112,6 +112,8 @@ def _note(span: Span) -> str:
     prompt, completion = attributes.get(Name.INPUT_TOKENS), attributes.get(Name.OUTPUT_TOKENS)
     if prompt and completion:
         parts.append(f"{prompt}→{completion} tokens")
+    if attributes.get(Name.ENDPOINT):
+        parts.append(f"at {attributes[Name.ENDPOINT]}")
     if not span.failed and (attributes.get(Name.CANCELLED) == "true" or attributes.get(Name.RPC_STATUS) == "CANCELLED"):
         parts.append("cancelled")
     if span.kind == "client":
@@ -125,16 +127,18 @@ _FACTS: Final = {
     "tenant": Name.TENANT,
     "profile": Name.PROFILE,
     "model": Name.MODEL,
+    "instead of": Name.FALLBACK_FROM,
     "outcome": Name.OUTCOME,
     "reason": Name.FINISH_REASONS,
 }
 
 
 def _facts(spans: Sequence[Span]) -> dict[str, str]:
-    """From the first span that knows. More than one trace means that a service lost it."""
+    """From the first span that knows and did not fail, else from any. More than one trace: a service lost it."""
+    knowing = sorted(spans, key=lambda span: span.failed)
     facts = {"trace": ", ".join(dict.fromkeys(span.trace_id for span in spans))}
     for fact, name in _FACTS.items():
-        value = next((span.attributes[name] for span in spans if span.attributes.get(name)), "")
+        value = next((span.attributes[name] for span in knowing if span.attributes.get(name)), "")
         if value:
             facts[fact] = value
     return facts

@@ -126,3 +126,18 @@ def test_nothing_is_nothing() -> None:
     """No spans are an empty tree."""
     tree = waterfall([])
     assert (list(tree.rows), tree.whole) == ([], False)
+
+
+def test_a_model_that_stood_in_is_the_model_of_the_turn() -> None:
+    """The one that failed is told beside it, and each attempt says where it went."""
+    tree = waterfall(
+        [
+            span(1, 0, CHAT, "orchestrator", "server", shieldmesh__fallback__from="qwen"),
+            span(2, 1, GENERATE, "inference", "server", at=0.1, failed=True, shieldmesh__model__endpoint="gpu-1:8000"),
+            span(3, 2, "engine", "inference", at=0.2, failed=True, gen_ai__request__model="qwen"),
+            span(4, 1, GENERATE, "inference", "server", at=0.3),
+            span(5, 4, "engine", "inference", at=0.4, gen_ai__request__model="echo"),
+        ]
+    )
+    assert (tree.facts["model"], tree.facts["instead of"]) == ("echo", "qwen")
+    assert [row.note for row in tree.rows if row.what == "Generate"] == ["at gpu-1:8000", ""]
