@@ -21,7 +21,7 @@ from shieldmesh.cli.local.plan import PROCESS, STOP_ORDER, Service, plan_mesh
 ROOT = Path(__file__).resolve().parents[2]
 ECHO_MODELS = ROOT / "tests" / "e2e" / "echo.yaml"
 """Models that load at once and repeat what they are told."""
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 STOP_SECONDS = 30.0
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _OPTIONS = (("grpc.max_reconnect_backoff_ms", 200), ("grpc.min_reconnect_backoff
 
 
 class Mesh:
-    """Running services, by name: shield, inference, orchestrator, gateway.
+    """Running services, by name: shield, inference, orchestrator, gateway; a replica has a number, as in gateway-2.
 
     Attributes:
         url: Where clients reach the gateway, for `shieldmesh.connect`.
@@ -50,9 +50,25 @@ class Mesh:
     def start(self, *names: str) -> None:
         """Starts these services (all when none is named) and waits until they are ready."""
         for name in names or self._services:
-            self._spawn(self._services[name])
+            self.spawn(name)
         for name in names or self._services:
             self.wait_ready(name)
+
+    def spawn(self, name: str) -> None:
+        """Starts a service."""
+        service = self._services[name]
+        # The parent's id makes sure that no service outlives the tests, however they end.
+        command = [sys.executable, "-m", "shieldmesh.leash", str(os.getpid()), service.module]
+        with (self.directory / f"{service.name}.log").open("ab") as log:
+            self._processes[service.name] = subprocess.Popen(  # noqa: S603  # our own program
+                command,
+                cwd=ROOT,
+                env={**PROCESS, **self._environment, **service.environment, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
 
     def wait_ready(self, name: str) -> None:
         """Waits until the service says that it serves."""
@@ -88,29 +104,15 @@ class Mesh:
 
     def stop(self) -> None:
         """Ends what runs, callers first, and asserts that each ends in good order."""
-        for name in (name for names in STOP_ORDER for name in names):
-            if name in self._processes:
-                self.terminate(name)
+        order = {name: place for place, names in enumerate(STOP_ORDER) for name in names}
+        for name in sorted(self._processes, key=lambda name: order[name.partition("-")[0]]):
+            self.terminate(name)
 
     def destroy(self) -> None:
         """Ends what is left, after a test that failed half-way."""
         for process in self._processes.values():
             process.kill()
             process.wait(STOP_SECONDS)
-
-    def _spawn(self, service: Service) -> None:
-        # The parent's id makes sure that no service outlives the tests, however they end.
-        command = [sys.executable, "-m", "shieldmesh.leash", str(os.getpid()), service.module]
-        with (self.directory / f"{service.name}.log").open("ab") as log:
-            self._processes[service.name] = subprocess.Popen(  # noqa: S603  # our own program
-                command,
-                cwd=ROOT,
-                env={**PROCESS, **self._environment, **service.environment, "PYTHONUNBUFFERED": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                process_group=0,
-            )
 
 
 @contextmanager
