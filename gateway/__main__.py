@@ -11,7 +11,7 @@ from shieldmesh.interceptors import edge
 from shieldmesh.interceptors.admission import limited
 from shieldmesh.settings import LimitedSettings
 
-from .proxy import SERVICE, STREAMS, add_chat_proxy
+from .proxy import STREAMS, add_proxies, path
 
 
 class GatewaySettings(LimitedSettings):
@@ -37,7 +37,7 @@ def main() -> None:
 
     @asynccontextmanager
     async def open_service(grpc_server: grpc.aio.Server) -> AsyncGenerator[Sequence[str]]:
-        yield [add_chat_proxy(grpc_server, channels.get(given.orchestrator))]
+        yield add_proxies(grpc_server, channels.get(given.orchestrator))
 
     server.run(
         name="gateway",
@@ -45,7 +45,7 @@ def main() -> None:
         open_service=open_service,
         interceptors=(
             *edge(trust_trace=given.trust_trace, session_values=given.session_values),
-            limited({f"{SERVICE.full_name}/{name}": given.places(f"gateway {name}") for name in STREAMS}),
+            limited({path(each): given.places(f"gateway {each.name}") for each in STREAMS}),
         ),
         downstream={"orchestrator": given.orchestrator} if given.diagnostics else None,
     )

@@ -144,7 +144,12 @@ def _typed_group(
     return group.derive(leaves)
 
 
-_SERVED_BY: Final = {"ShieldService": "shield", "InferenceService": "inference", "ChatService": "orchestrator"}
+_SERVED_BY: Final = {
+    "ShieldService": "shield",
+    "InferenceService": "inference",
+    "ChatService": "orchestrator",
+    "SessionService": "orchestrator",
+}
 
 
 def _callee(rpc: object, reason: str) -> Hop:

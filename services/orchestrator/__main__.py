@@ -15,7 +15,7 @@ from shieldmesh.interceptors import INNER
 from shieldmesh.interceptors.admission import limited
 from shieldmesh.profile import ProfileError
 from shieldmesh.settings import LimitedSettings
-from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
+from shieldmesh.v1 import chat_pb2, chat_pb2_grpc, session_pb2, session_pb2_grpc
 from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
 from shieldmesh.v1.shield_pb2_grpc import ShieldServiceStub
 
@@ -24,11 +24,16 @@ from .live import LiveProfiles
 from .log.file import LogFileError
 from .log.sqlite import open_sqlite
 from .log.turn_log import CLAIM_WINDOW
+from .redis_client import RedisUnusableError
 from .running import running_turns
 from .servicer import ChatServicer
+from .sessions.opening import beside, open_sessions
+from .sessions.servicer import SessionServicer
+from .sessions.sqlite import SessionsFileError
 from .turn import Services
 
 SERVICE: Final = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
+SESSIONS: Final = session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
 
 
 class OrchestratorSettings(LimitedSettings):
@@ -57,6 +62,9 @@ class OrchestratorSettings(LimitedSettings):
     """Seconds that a turn can be resumed and fetched after its end."""
     idempotency_window: float = Field(default=CLAIM_WINDOW, ge=0, le=31_536_000)
     """Seconds that an idempotency key stands for its turn."""
+    sessions: str = ""
+    """Where the history of sessions is kept: a file, for one process alone, or the URL of a Redis. Empty: beside the
+    turn log; without that, in a temporary file that goes with the process."""
     turn_backlog: int = Field(default=16_777_216, ge=1, le=1_073_741_824)
     """Bytes of events that may wait for the turn log, before all turns wait with them."""
 
@@ -86,14 +94,17 @@ def main() -> None:
                 backlog=given.turn_backlog,
                 claim_window=given.idempotency_window,
             ) as log,
+            open_sessions(sessions, turn_retention=given.turn_retention) as store,
             running_turns(log) as turns,
             profiles.following() if given.watch_profiles else nullcontext(),
         ):
-            servicer = ChatServicer(lambda: profiles.now, services, turns)
+            servicer = ChatServicer(lambda: profiles.now, services, turns, store)
             chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, grpc_server)
+            session_pb2_grpc.add_SessionServiceServicer_to_server(SessionServicer(store, turns), grpc_server)
             profiles.tell()
-            yield [SERVICE]
+            yield [SERVICE, SESSIONS]
 
+    sessions = given.sessions or beside(str(given.turn_log or ""))
     downstream = {"shield": given.shield, "inference": given.inference}
     try:
         server.run(
@@ -107,6 +118,8 @@ def main() -> None:
         )
     except LogFileError as error:
         sys.exit(f"SHIELDMESH_ORCHESTRATOR_TURN_LOG: {error}")
+    except (SessionsFileError, RedisUnusableError) as error:
+        sys.exit(f"SHIELDMESH_ORCHESTRATOR_SESSIONS: {error}")
 
 
 if __name__ == "__main__":

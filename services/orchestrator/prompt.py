@@ -14,8 +14,8 @@ class Prompt:
     """A validated conversation on its way to the model.
 
     The shields see one text per message, its parts joined as the model reads them, after these the arguments of every
-    tool call, and then the values of the prompt's variables. They do not see what the application declares beside the
-    conversation: tools, a schema, stop texts.
+    tool call, then the values of the prompt's variables, and last the texts of the history in the same way. They do not
+    see what the application declares beside the conversation: tools, a schema, stop texts.
     """
 
     def __init__(self, profile: Profile, request: chat_pb2.ChatRequest) -> None:
@@ -33,16 +33,31 @@ class Prompt:
         self._request = request
         self._sampling = _sampling(profile, request.sampling)
         self._messages = list(request.messages)
-        self._calls = [call for message in self._messages for call in message.tool_calls]
+        self._calls = _calls(self._messages)
+        self._history: list[message_pb2.Message] = []
         self._variables = _variables(profile, request.variables)
 
     def texts(self) -> Sequence[str]:
         """What the input shields inspect."""
         return [
-            *("".join(part.text for part in message.parts) for message in self._messages),
+            *map(_text, self._messages),
             *(call.arguments for call in self._calls),
             *self._variables.values(),
+            *map(_text, self._history),
+            *(call.arguments for call in _calls(self._history)),
         ]
+
+    def new(self) -> Sequence[message_pb2.Message]:
+        """What the request says, as it is by now, without instructions."""
+        return [message for message in self._messages if message.role != message_pb2.ROLE_SYSTEM]
+
+    def room(self) -> int:
+        """Characters that a history may bring beside the request."""
+        return self._profile.policy.limits.input_characters - sum(map(len, self.texts()))
+
+    def remember(self, history: Iterable[message_pb2.Message]) -> None:
+        """Shows the model what was said before."""
+        self._history = list(history)
 
     def apply(self, edits: Iterable[shield_pb2.Edit]) -> None:
         """Replaces what the shields redact.
@@ -67,9 +82,10 @@ class Prompt:
         policy = self._profile.policy
         prompt = policy.prompt if isinstance(policy.prompt, str) else policy.prompt.render(self._variables)
         system = [_system(prompt)] if prompt else []
+        instructions = _leading_instructions(self._messages)
         return inference_pb2.GenerateOpen(
             model=policy.model,
-            messages=[*system, *self._messages],
+            messages=[*system, *self._messages[:instructions], *self._history, *self._messages[instructions:]],
             sampling=self._sampling,
             tools=self._request.tools,
             response_format=self._request.response_format,
@@ -78,14 +94,36 @@ class Prompt:
 
     def _write(self, index: int, text: str) -> None:
         calls, variables = len(self._messages), len(self._messages) + len(self._calls)
+        history = variables + len(self._variables)
         if index < calls:
-            message = self._messages[index]
-            del message.parts[:]
-            message.parts.add(text=text)
+            _rewrite(self._messages[index], text)
         elif index < variables:
             self._calls[index - calls].arguments = text
-        else:
+        elif index < history:
             self._variables[list(self._variables)[index - variables]] = text
+        elif index < history + len(self._history):
+            _rewrite(self._history[index - history], text)
+        else:
+            _calls(self._history)[index - history - len(self._history)].arguments = text
+
+
+def _text(message: message_pb2.Message) -> str:
+    return "".join(part.text for part in message.parts)
+
+
+def _rewrite(message: message_pb2.Message, text: str) -> None:
+    del message.parts[:]
+    message.parts.add(text=text)
+
+
+def _calls(messages: Iterable[message_pb2.Message]) -> list[message_pb2.ToolCall]:
+    return [call for message in messages for call in message.tool_calls]
+
+
+def _leading_instructions(messages: Sequence[message_pb2.Message]) -> int:
+    """How many messages of the operator or the application begin the conversation."""
+    others = (number for number, message in enumerate(messages) if message.role != message_pb2.ROLE_SYSTEM)
+    return next(others, len(messages))
 
 
 def _system(prompt: str) -> message_pb2.Message:

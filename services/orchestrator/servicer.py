@@ -17,6 +17,8 @@ from .log.turn_log import LARGEST_SEQUENCE, Record, owner
 from .prompt import Prompt
 from .report import refused
 from .running import RunningTurns
+from .sessions.mode import history
+from .sessions.store import SessionStore
 from .snapshot import snapshot
 from .turn import Services, Turn
 
@@ -26,11 +28,14 @@ DEFAULT_PROFILE: Final = "default"
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     """See `shieldmesh.v1.ChatService`."""
 
-    def __init__(self, profiles: Callable[[], Profiles], services: Services, turns: RunningTurns) -> None:
+    def __init__(
+        self, profiles: Callable[[], Profiles], services: Services, turns: RunningTurns, sessions: SessionStore
+    ) -> None:
         """`profiles` gives those of the moment; a turn keeps the one it began with."""
         self._profiles = profiles
         self._services = services
         self._turns = turns
+        self._sessions = sessions
 
     async def Chat(  # noqa: N802  # the contract's name
         self, request: chat_pb2.ChatRequest, context: object
@@ -102,6 +107,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
             self._services,
             candidate=shelf.get(profile.shadow),
             disconnect=disconnect(profile, request.disconnect),
+            sessions=self._sessions if history(profile, request.history) == "keep" else None,
         )
 
     async def _own(self, turn: str) -> Record:

@@ -36,6 +36,8 @@ from .mailbox import Mailbox
 from .merging import EVENTS, TEXTS
 from .prompt import Prompt
 from .report import reported
+from .sessions.memory import Memory
+from .sessions.store import SessionStore
 from .shadow import Shadow, Shadows
 
 Guard: TypeAlias = "grpc.aio.StreamStreamCall[shield_pb2.InspectStreamRequest, shield_pb2.InspectStreamResponse]"
@@ -88,8 +90,9 @@ class Turn:
         *,
         candidate: Profile | None = None,
         disconnect: Disconnect = "cancel",
+        sessions: SessionStore | None = None,
     ) -> None:
-        """`candidate` runs beside the profile without acting."""
+        """`candidate` runs beside the profile without acting; with `sessions` the session's history is kept there."""
         self.identity = _identity(profile, disconnect)
         self.patience = profile.policy.reconnect_grace if disconnect == "cancel" else None
         self.outbox = Mailbox(EVENTS, services.window, services.ahead)
@@ -100,6 +103,7 @@ class Turn:
         self._unseen = Mailbox(TEXTS, services.window)
         self._lanes = Lanes()
         self._account = Account(profile)
+        self._memory = None if sessions is None else Memory(sessions, self.identity, profile)
         self._shadow = Shadow(profile, candidate, services.shields, shadows=services.shadows, window=services.window)
         self._input_cleared = asyncio.Event()
         self._all_shown = False
@@ -142,15 +146,21 @@ class Turn:
                 self._announced.set()
             try:
                 with published_to(self._publish):
-                    async with self._within_limit(), asyncio.TaskGroup() as tasks:
-                        # The model first, in whose time the shields look at the input.
-                        tasks.create_task(self._answer())
-                        tasks.create_task(self._check_input())
+                    async with self._within_limit():
+                        await self._recall()
+                        async with asyncio.TaskGroup() as tasks:
+                            # The model first, in whose time the shields look at the input.
+                            tasks.create_task(self._answer())
+                            tasks.create_task(self._check_input())
             except* Blocked:
                 self._account.blocked()
             except* Stopped:
                 self._account.stopped()
-            self.outbox.put(chat_pb2.ChatEvent(finished=self._account.finished(self._lanes)))
+            finished = self._account.finished(self._lanes)
+            if self._memory is not None:
+                # Before the client hears of the end, and goes on with what is kept.
+                await self._memory.keep(self._prompt.new(), finished)
+            self.outbox.put(chat_pb2.ChatEvent(finished=finished))
 
     def stop(self) -> None:
         """Ends the turn with what was released so far; one that has ended stays as it is."""
@@ -201,6 +211,10 @@ class Turn:
             self._limit = None
 
     # The way in
+
+    async def _recall(self) -> None:
+        if self._memory is not None:
+            self._prompt.remember(await self._memory.recall(self._prompt.new(), self._prompt.room()))
 
     async def _check_input(self) -> None:
         self._shadow.ask(self._prompt.texts)
@@ -329,6 +343,8 @@ class Turn:
     def _send(self, delta: generation_pb2.Delta | None) -> None:
         if delta is not None:
             self._account.released()
+            if self._memory is not None:
+                self._memory.answer.add(delta)
             self.outbox.put(chat_pb2.ChatEvent(delta=delta))
 
     def _publish(self, result: progress_pb2.Progress) -> bool:

@@ -46,7 +46,8 @@ SamplingField = Literal[
     "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "max_tokens", "seed", "stop"
 ]
 Disconnect = Literal["cancel", "drain", "detach"]
-Override = SamplingField | Literal["disconnect"]
+HistoryMode = Literal["none", "keep"]
+Override = SamplingField | Literal["disconnect", "history"]
 
 
 class SamplingPolicy(Part):
@@ -73,6 +74,17 @@ class Limits(Part):
     """Seconds from start to end."""
     calls: int = Field(default=16, ge=1, le=10_000)
     """Calls of modules by a flow."""
+
+
+class HistoryPolicy(Part):
+    """Who keeps the history of a conversation, and how much of it."""
+
+    mode: HistoryMode = "none"
+    """`keep`: the mesh, under the session's id; `none`: the caller."""
+    tokens: int = Field(default=4_096, ge=1, le=10_000_000)
+    """Tokens of it, by estimate, that are kept and shown to the model."""
+    retention: float = Field(default=2_592_000.0, ge=1, le=315_360_000)
+    """Seconds that a session is kept after its last use."""
 
 
 class PiiEntry(ShieldEntry[Literal["pii"], PiiKind, PiiOptions]):
@@ -282,12 +294,13 @@ class Policy(Part):
     """The system prompt; empty means none."""
     sampling: SamplingPolicy = SamplingPolicy()
     allow_overrides: Annotated[tuple[Override, ...], AfterValidator(_fields_once)] = ()
-    """The sampling fields that a caller may set, and `disconnect`."""
+    """The sampling fields that a caller may set, `disconnect` and `history`."""
     disconnect: Disconnect = "cancel"
     """What becomes of a turn whose caller goes away: it ends; or goes on, until the caller's deadline (`drain`) or for
     as long as the limits allow (`detach`)."""
     reconnect_grace: float = Field(default=0.0, ge=0, le=3600)
     """Seconds that a turn with `cancel` goes on when nobody reads it any more, for its caller to come back."""
+    history: HistoryPolicy = HistoryPolicy()
     limits: Limits = Limits()
     model_options: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
     """Options of the model's backend, passed on as they are."""
@@ -305,7 +318,7 @@ class Policy(Part):
     @property
     def sampling_overrides(self) -> tuple[SamplingField, ...]:
         """The sampling fields that a caller may set."""
-        return tuple(name for name in self.allow_overrides if name != "disconnect")
+        return tuple(name for name in self.allow_overrides if name != "disconnect" and name != "history")  # noqa: PLR1714  # narrows
 
     @property
     def wants_pseudonyms(self) -> bool:

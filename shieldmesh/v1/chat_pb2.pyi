@@ -24,6 +24,38 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _History:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _HistoryEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_History.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    HISTORY_UNSPECIFIED: _History.ValueType  # 0
+    """The profile decides."""
+    HISTORY_NONE: _History.ValueType  # 1
+    """The caller: each request brings all of it."""
+    HISTORY_KEEP: _History.ValueType  # 2
+    """The mesh, under the session's id: the model is shown what is kept of the turns before, as far as the profile's limit
+    allows, between the request's leading instructions and its other messages. Of the request are kept its messages but
+    for instructions (ROLE_SYSTEM), and the answer as it was released, when the turn ends with one and no shield blocked
+    it. Input shields see the history in each turn.
+    """
+
+class History(_History, metaclass=_HistoryEnumTypeWrapper):
+    """Says who keeps the history of a conversation."""
+
+HISTORY_UNSPECIFIED: History.ValueType  # 0
+"""The profile decides."""
+HISTORY_NONE: History.ValueType  # 1
+"""The caller: each request brings all of it."""
+HISTORY_KEEP: History.ValueType  # 2
+"""The mesh, under the session's id: the model is shown what is kept of the turns before, as far as the profile's limit
+allows, between the request's leading instructions and its other messages. Of the request are kept its messages but
+for instructions (ROLE_SYSTEM), and the answer as it was released, when the turn ends with one and no shield blocked
+it. Input shields see the history in each turn.
+"""
+Global___History: typing_extensions.TypeAlias = History
+
 class _Disconnect:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -113,6 +145,7 @@ class ChatRequest(google.protobuf.message.Message):
     SAMPLING_FIELD_NUMBER: builtins.int
     DISCONNECT_FIELD_NUMBER: builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
+    HISTORY_FIELD_NUMBER: builtins.int
     VARIABLES_FIELD_NUMBER: builtins.int
     profile: builtins.str
     """The profile: the policy, prompt and model to use. Empty means "default"."""
@@ -126,9 +159,13 @@ class ChatRequest(google.protobuf.message.Message):
     again gets that turn's events, from the first one, and nothing is generated twice. A turn that failed frees its key.
     Another request with the key MUST be refused (IDEMPOTENCY_KEY_REUSED).
     """
+    history: Global___History.ValueType
+    """Whether the mesh keeps the conversation; unspecified takes the profile's word. Another than the profile's MUST be
+    refused unless the profile allows it.
+    """
     @property
     def messages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shieldmesh.v1.message_pb2.Message]:
-        """The conversation so far, ending with what is new. At least one message."""
+        """The conversation so far, ending with what is new; with `HISTORY_KEEP` what is new alone. At least one message."""
 
     @property
     def tools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shieldmesh.v1.message_pb2.Tool]:
@@ -158,10 +195,11 @@ class ChatRequest(google.protobuf.message.Message):
         sampling: shieldmesh.v1.generation_pb2.Sampling | None = ...,
         disconnect: Global___Disconnect.ValueType = ...,
         idempotency_key: builtins.str = ...,
+        history: Global___History.ValueType = ...,
         variables: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["response_format", b"response_format", "sampling", b"sampling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["disconnect", b"disconnect", "idempotency_key", b"idempotency_key", "messages", b"messages", "profile", b"profile", "response_format", b"response_format", "sampling", b"sampling", "tools", b"tools", "variables", b"variables"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["disconnect", b"disconnect", "history", b"history", "idempotency_key", b"idempotency_key", "messages", b"messages", "profile", b"profile", "response_format", b"response_format", "sampling", b"sampling", "tools", b"tools", "variables", b"variables"]) -> None: ...
 
 Global___ChatRequest: typing_extensions.TypeAlias = ChatRequest
 

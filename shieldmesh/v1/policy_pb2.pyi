@@ -296,7 +296,8 @@ class Verdict(google.protobuf.message.Message):
     """What was done."""
     text_index: builtins.int
     """The number of the text the findings lie in. For input: the index of the request's message; the arguments of tool
-    calls count on behind the last message, then the prompt's variables in the order of their declaration. For output: the lane, in the order in which the texts of the turn began.
+    calls count on behind the last message, then the prompt's variables in the order of their declaration, then the texts
+    of a history that the mesh keeps. For output: the lane, in the order in which the texts of the turn began.
     """
     error: builtins.str
     """Set when the shield failed: a stable reason in capitals, for example "SHIELD_TIMEOUT"."""

@@ -12,11 +12,16 @@ from tests.e2e.engine import TIMEOUT
 from tests.e2e.mesh import Mesh, clean_environment
 
 BUF = Path(sys.executable).with_name("buf")
-PUBLIC = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection", "shieldmesh.v1.ChatService"}
+PUBLIC = {
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1alpha.ServerReflection",
+    "shieldmesh.v1.ChatService",
+    "shieldmesh.v1.SessionService",
+}
 
 
 async def test_it_lists_the_public_services_alone(tmp_path: Path) -> None:
-    """Reflection at a gateway tells of the chat, health and itself, and of nothing behind it."""
+    """Reflection at a gateway tells of chats, sessions, health and itself, and of nothing behind it."""
     target = claim("127.0.0.1:0")
     gateway = Service("gateway", "gateway", target, {"SHIELDMESH_GATEWAY_LISTEN": target})
     alone = Mesh((gateway,), tmp_path, clean_environment())

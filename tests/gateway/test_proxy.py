@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from gateway.proxy import add_chat_proxy
+from gateway.proxy import add_proxies
 from shieldmesh import calls, channels, context, errors
 from shieldmesh.context import RequestContext
 from shieldmesh.errors import NotFoundError, UnavailableError
@@ -27,7 +27,7 @@ async def gateway(upstream: str, directory: Path) -> AsyncGenerator[str]:
     """The target of a gateway before `upstream`."""
     around = MeshInterceptor(ServerIdentity("gateway", "test", 60.0), EDGE)
     server = grpc.aio.server(interceptors=[around])
-    assert add_chat_proxy(server, channels.get(upstream)) == "shieldmesh.v1.ChatService"
+    assert add_proxies(server, channels.get(upstream)) == ["shieldmesh.v1.ChatService", "shieldmesh.v1.SessionService"]
     target = f"unix:{directory}/gateway.sock"
     server.add_insecure_port(target)
     await server.start()

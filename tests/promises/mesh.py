@@ -15,7 +15,7 @@ import grpc
 import yaml
 
 import shieldmesh
-from gateway.proxy import add_chat_proxy
+from gateway.proxy import add_proxies
 from services.inference.configuration import Configuration
 from services.inference.registry import Registry, ServedModel, open_models
 from services.inference.servicer import InferenceServicer
@@ -23,6 +23,8 @@ from services.orchestrator.flows.catalogue import NO_FLOWS, Catalogue
 from services.orchestrator.log.sqlite import open_sqlite
 from services.orchestrator.running import RunningTurns, running_turns
 from services.orchestrator.servicer import ChatServicer
+from services.orchestrator.sessions.opening import open_sessions
+from services.orchestrator.sessions.servicer import SessionServicer
 from services.orchestrator.turn import Services
 from services.shield.service import open_service as open_shields
 from shieldmesh import channels, context, profile
@@ -31,7 +33,7 @@ from shieldmesh.interceptors import INNER, edge
 from shieldmesh.interceptors.call import ServerCall, ServerIdentity, ServerInterceptor
 from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.profile import Profile, Profiles
-from shieldmesh.v1 import chat_pb2_grpc, inference_pb2_grpc
+from shieldmesh.v1 import chat_pb2_grpc, inference_pb2_grpc, session_pb2_grpc
 from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
 from shieldmesh.v1.shield_pb2_grpc import ShieldServiceStub
 
@@ -240,7 +242,7 @@ def _notes(served: list[Served]) -> ServerInterceptor:
 def _real(mesh: Mesh, window: int, flows: Catalogue) -> dict[str, OpenService]:
     @asynccontextmanager
     async def gateway(server: grpc.aio.Server) -> AsyncGenerator[None]:
-        add_chat_proxy(server, channels.get(mesh.target("orchestrator")))
+        add_proxies(server, channels.get(mesh.target("orchestrator")))
         yield
 
     @asynccontextmanager
@@ -251,10 +253,15 @@ def _real(mesh: Mesh, window: int, flows: Catalogue) -> dict[str, OpenService]:
             window=window,
             flows=flows,
         )
-        async with open_sqlite(None, retention=3600.0, backlog=1_000_000) as log, running_turns(log) as turns:
+        async with (
+            open_sqlite(None, retention=3600.0, backlog=1_000_000) as log,
+            running_turns(log) as turns,
+            open_sessions("", turn_retention=3600.0) as sessions,
+        ):
             mesh.turns = turns
-            servicer = ChatServicer(lambda: Profiles(mesh.profiles), services, turns)
+            servicer = ChatServicer(lambda: Profiles(mesh.profiles), services, turns, sessions)
             chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)
+            session_pb2_grpc.add_SessionServiceServicer_to_server(SessionServicer(sessions, turns), server)
             yield
 
     def shield(server: grpc.aio.Server) -> Any:

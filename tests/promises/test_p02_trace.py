@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import shieldmesh
-from gateway.proxy import add_chat_proxy
+from gateway.proxy import add_proxies
 from services.inference.backend import Finish, FinishReason, GenerationRequest, Output, Step, Usage
 from services.shield.catalogue import Catalogue
 from services.shield.servicer import ShieldServicer
@@ -424,7 +424,7 @@ async def trusting_gateway(mesh: Mesh) -> AsyncGenerator[str]:
     """A second gateway, one with trust_trace; where it is."""
     around = MeshInterceptor(ServerIdentity("gateway", "gateway-2", TIMEOUT), edge(trust_trace=True))
     server, target = grpc.aio.server(interceptors=[around]), f"unix:{mesh.directory / 'trusting.sock'}"
-    add_chat_proxy(server, channels.get(mesh.target("orchestrator")))
+    add_proxies(server, channels.get(mesh.target("orchestrator")))
     server.add_insecure_port(target)
     await server.start()
     try:

@@ -1,13 +1,11 @@
 """The turn log's file: an SQLite database, which one thread of one process reads and writes."""
 
-import os
-import sqlite3
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from services.orchestrator.database import DatabaseError, explained, open_database, shrink
 
 from .turn_log import CLAIM_WINDOW, Claim, Owner, Record, from_bytes, lost, to_bytes
 
@@ -44,12 +42,11 @@ CREATE INDEX claims_by_expiry ON claims (expires);
 )
 """The tables, and what each version added to them."""
 
-VERSION: Final = len(_TABLES)
-"""Of the tables; a file with a later one is not touched."""
 
-
-class LogFileError(Exception):
+class LogFileError(DatabaseError):
     """The file cannot be used; the message says which, why, and what to do."""
+
+    what = "the turn log"
 
 
 @dataclass(slots=True)
@@ -104,13 +101,11 @@ class LogFile:
         self._claim_window = claim_window
         self._numbers: dict[str, int] = {}
         """The turns that run, by id."""
-        with _explained(path):
-            self._db = _connect(path)
-            _prepare(self._db, path)
-            with self._db:
-                self._db.execute(
-                    "UPDATE turns SET ending = ?, expires = ? WHERE ending IS NULL", (to_bytes(lost()), self._expiry())
-                )
+        self._db = open_database(path, _TABLES, LogFileError)
+        with explained(path, LogFileError), self._db:
+            self._db.execute(
+                "UPDATE turns SET ending = ?, expires = ? WHERE ending IS NULL", (to_bytes(lost()), self._expiry())
+            )
 
     def write(self, batch: Batch) -> None:
         """Keeps the batch.
@@ -179,9 +174,15 @@ class LogFile:
         with self._db:
             deleted = self._db.execute("DELETE FROM turns WHERE expires < ?", (now,)).rowcount
             self._db.execute("DELETE FROM claims WHERE expires < ?", (now,))
-        self._db.execute("PRAGMA incremental_vacuum")
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        shrink(self._db)
         return deleted
+
+    def forget(self, turn: str) -> None:
+        """Deletes a turn, so that nothing of it is left in the file; what its writer says from now on is not kept."""
+        self._numbers.pop(turn, None)
+        with self._db:
+            self._db.execute("DELETE FROM turns WHERE id = ?", (turn,))
+        shrink(self._db)
 
     def close(self) -> None:
         """Closes the file; what was written is in it."""
@@ -204,45 +205,3 @@ class LogFile:
 
     def _expiry(self) -> float:
         return time.time() + self._retention
-
-
-def _connect(path: Path | None) -> sqlite3.Connection:
-    if path is None:
-        return sqlite3.connect("")
-    # What models said is for nobody else's eyes; SQLite gives its other files the same mode.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    return sqlite3.connect(path, timeout=0)
-
-
-def _prepare(db: sqlite3.Connection, path: Path | None) -> None:
-    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    # Alone: two processes on one file could not wake one another's readers.
-    db.execute("PRAGMA locking_mode = EXCLUSIVE")
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA foreign_keys = ON")
-    db.execute("PRAGMA secure_delete = ON")
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if not 0 <= version <= VERSION:
-        raise LogFileError(
-            f"the turn log {path} is of version {version}, expected {VERSION}: move it away, or name another file"
-        )
-    if version < VERSION:
-        missing = "".join(_TABLES[version:])
-        db.executescript(f"BEGIN; {missing} PRAGMA user_version = {VERSION}; COMMIT;")
-
-
-@contextmanager
-def _explained(path: Path | None) -> Generator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-            raise LogFileError(
-                f"the turn log {path} is in use by another process: give each orchestrator a file of its own"
-            ) from None
-        raise LogFileError(f"the turn log {path} cannot be used: {error}") from None
-    except sqlite3.DatabaseError as error:
-        raise LogFileError(f"the turn log {path} cannot be used: {error}; name another file, or move it away") from None
-    except OSError as error:
-        raise LogFileError(f"the turn log {path} cannot be opened: {error.strerror}") from None

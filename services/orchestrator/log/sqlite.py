@@ -135,6 +135,11 @@ class SqliteLog:
         """See `TurnLog`."""
         return await self._clerk.ask(LogFile.expire)
 
+    async def forget(self, turn: str) -> None:
+        """See `TurnLog`."""
+        self._flush()
+        await self._clerk.ask(partial(LogFile.forget, turn=turn))
+
     async def claim(self, key: str, turn: str, digest: bytes) -> Claim:
         """See `TurnLog`."""
         return await self._clerk.ask(partial(LogFile.claim, key=key, turn=turn, digest=digest))

@@ -94,6 +94,14 @@ class TurnLog(Protocol):
         """Deletes the turns whose time is over, which logs also do by themselves; how many."""
         ...
 
+    async def forget(self, turn: str) -> None:
+        """Deletes a turn that has ended, so that nothing of it is left.
+
+        Raises:
+            UnavailableError: it cannot be deleted.
+        """
+        ...
+
     async def claim(self, key: str, turn: str, digest: bytes) -> Claim:
         """Binds a key to a turn for as long as the log's `claim_window`; of several who claim it, the first one wins.
 

@@ -12,6 +12,8 @@ import grpc
 from services.orchestrator.log.sqlite import open_sqlite
 from services.orchestrator.running import running_turns
 from services.orchestrator.servicer import ChatServicer
+from services.orchestrator.sessions.opening import open_sessions
+from services.orchestrator.sessions.servicer import SessionServicer
 from services.orchestrator.turn import Services
 from shieldmesh import calls, channels
 from shieldmesh.interceptors import INNER
@@ -26,6 +28,7 @@ from shieldmesh.v1 import (
     inference_pb2,
     inference_pb2_grpc,
     message_pb2,
+    session_pb2_grpc,
     shield_pb2,
     shield_pb2_grpc,
 )
@@ -117,6 +120,7 @@ async def serving(
     window: int = 16_384,
     log_file: Path | None = None,
     backlog: int = 1_000_000,
+    sessions: str = "",
     live: Callable[[], Profiles] | None = None,
 ) -> AsyncGenerator[Stub]:
     """A stub of an orchestrator with these profiles, or live ones, between the two services of the script."""
@@ -146,8 +150,10 @@ async def serving(
             models=inference_pb2_grpc.InferenceServiceStub(channels.get(models)),
             window=window,
         )
-        servicer = ChatServicer(live or (lambda: fixed), services, running)
+        store = await stack.enter_async_context(open_sessions(sessions, turn_retention=3600.0))
+        servicer = ChatServicer(live or (lambda: fixed), services, running, store)
         chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, orchestrator)
+        session_pb2_grpc.add_SessionServiceServicer_to_server(SessionServicer(store, running), orchestrator)
         for server in (shield, inference, orchestrator):
             await server.start()
         yield chat_pb2_grpc.ChatServiceStub(channels.get(turns))

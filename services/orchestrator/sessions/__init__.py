@@ -1,0 +1,1 @@
+"""Conversations whose history the mesh keeps."""
