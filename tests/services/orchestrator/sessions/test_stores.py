@@ -199,10 +199,10 @@ async def test_nothing_of_a_deleted_session_is_left_in_the_file(tmp_path: Path) 
         await store.delete(Key("acme", "other"))
         assert not _holds(tmp_path, b"quick brown")
         assert not _holds(tmp_path, b"s-1")
-        await store.open(KEY, "a", 0.001)
+        await store.open(KEY, "a", DAY)
         await store.keep(KEY, "a", secret, drop=(), retention=0.001)
         assert _holds(tmp_path, b"quick brown")
-    await asyncio.sleep(0.002)
+    await asyncio.sleep(0.01)
     async with open_sqlite(path, remembered=DAY) as store:
         assert await store.about(KEY) is None  # behind the first sweep
         assert not _holds(tmp_path, b"quick brown")
