@@ -8,7 +8,6 @@ from pydantic_settings import SettingsConfigDict
 
 from shieldmesh import channels, server, settings
 from shieldmesh.interceptors import edge
-from shieldmesh.interceptors.admission import limited
 from shieldmesh.settings import LimitedSettings
 
 from .proxy import STREAMS, add_proxies, path
@@ -43,10 +42,8 @@ def main() -> None:
         name="gateway",
         settings=given,
         open_service=open_service,
-        interceptors=(
-            *edge(trust_trace=given.trust_trace, session_values=given.session_values),
-            limited({path(each): given.places(f"gateway {each.name}") for each in STREAMS}),
-        ),
+        interceptors=edge(trust_trace=given.trust_trace, session_values=given.session_values),
+        limits={path(each): given.places(f"gateway {each.name}") for each in STREAMS},
         downstream={"orchestrator": given.orchestrator} if given.diagnostics else None,
     )
 

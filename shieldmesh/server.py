@@ -19,12 +19,16 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from shieldmesh import channels, exporting, logs
+from shieldmesh.admission import Places
 from shieldmesh.conditions import Condition
 from shieldmesh.diagnostics.memory import SpanMemory
 from shieldmesh.diagnostics.servicer import add_diagnostics
+from shieldmesh.draining import Background, drain
 from shieldmesh.interceptors import INNER
+from shieldmesh.interceptors.admission import limited
 from shieldmesh.interceptors.call import ServerIdentity, ServerInterceptor
 from shieldmesh.interceptors.server import MeshInterceptor
+from shieldmesh.interceptors.stopping import Stopping
 from shieldmesh.settings import ServiceSettings
 
 SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
@@ -53,8 +57,10 @@ NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
 UNCONDITIONAL: Final[Mapping[str, Condition]] = MappingProxyType({})
 """The conditions of a service that has none."""
 
+UNLIMITED: Final[Mapping[str, Places]] = MappingProxyType({})
+"""The limits of a service that has none."""
+
 _log = structlog.stdlib.get_logger("shieldmesh.server")
-_CLEANUP_SECONDS = 5.0
 
 
 def run(
@@ -65,6 +71,8 @@ def run(
     interceptors: Sequence[ServerInterceptor] = INNER,
     downstream: Mapping[str, str] | None = NOBODY,
     conditions: Mapping[str, Condition] = UNCONDITIONAL,
+    limits: Mapping[str, Places] = UNLIMITED,
+    background: Background | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains: no new calls, the running ones finish within the grace.
 
@@ -75,6 +83,8 @@ def run(
         interceptors: What happens around each call.
         downstream: The targets of the services that it calls, by name, for diagnostics; None: it serves none.
         conditions: What health checks may ask for beside the services, by name; none of it makes the whole NOT_SERVING.
+        limits: The methods (fully qualified) whose calls need places, and those.
+        background: What runs without calls and has to end before the process does.
 
     Raises:
         SystemExit: the address cannot be served; the message says why.
@@ -85,19 +95,32 @@ def run(
     if downstream is not None:
         open_service = _diagnosed(open_service, identity, memory, downstream)
     with exporting.recording(identity, settings, memory):
-        uvloop.run(_serve(identity, settings, open_service, interceptors, conditions))
+        serving = _serve(
+            identity,
+            settings,
+            open_service,
+            interceptors=interceptors,
+            conditions=conditions,
+            limits=limits,
+            background=background or Background(),
+        )
+        uvloop.run(serving)
 
 
 async def _serve(
     identity: ServerIdentity,
     settings: ServiceSettings,
     open_service: OpenService,
+    *,
     interceptors: Sequence[ServerInterceptor],
     conditions: Mapping[str, Condition],
+    limits: Mapping[str, Places],
+    background: Background,
 ) -> None:
     asyncio.get_running_loop().set_exception_handler(logs.handle_loop_error)
     stop = _stop_event()
-    around = MeshInterceptor(identity, interceptors)
+    stopping = Stopping()
+    around = MeshInterceptor(identity, (*interceptors, stopping.serve, limited(limits)))
     server = grpc.aio.server(interceptors=[around], options=SERVER_OPTIONS)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -113,7 +136,7 @@ async def _serve(
         _leave_to_rest()
         _log.info("serving", address=settings.listen, pid=os.getpid())
         await stop.wait()
-        await _drain(server, checks, around, settings)
+        await drain(server, around, stopping, background, settings, not_serving=checks.enter_graceful_shutdown)
     await channels.close()
     _log.info("stopped")
 
@@ -143,20 +166,6 @@ def _listen(server: grpc.aio.Server, address: str) -> None:
         raise SystemExit(
             f"cannot listen on {address}: it is in use or not allowed; stop what serves there, or choose another"
         ) from None
-
-
-async def _drain(
-    server: grpc.aio.Server, checks: health.aio.HealthServicer, around: MeshInterceptor, settings: ServiceSettings
-) -> None:
-    _log.info("draining", running=around.running)
-    await checks.enter_graceful_shutdown()
-    await asyncio.sleep(settings.drain_notice)
-    await server.stop(settings.drain_grace)
-    try:
-        # stop() cancels what outlasts the grace, but does not wait for its cleanup.
-        await asyncio.wait_for(around.wait_idle(), _CLEANUP_SECONDS)
-    except TimeoutError:
-        _log.warning("calls left behind", running=around.running)
 
 
 def _leave_to_rest() -> None:

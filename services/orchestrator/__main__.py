@@ -11,8 +11,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from shieldmesh import channels, server, settings
-from shieldmesh.interceptors import INNER
-from shieldmesh.interceptors.admission import limited
+from shieldmesh.draining import Background
 from shieldmesh.profile import ProfileError
 from shieldmesh.settings import LimitedSettings
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc, session_pb2, session_pb2_grpc
@@ -77,6 +76,7 @@ def main() -> None:
         profiles = LiveProfiles(given.profiles, flows)
     except (CatalogueError, ProfileError) as error:
         sys.exit(str(error))
+    background = Background()
 
     @asynccontextmanager
     async def open_service(grpc_server: grpc.aio.Server) -> AsyncGenerator[Sequence[str]]:
@@ -98,6 +98,7 @@ def main() -> None:
             running_turns(log) as turns,
             profiles.following() if given.watch_profiles else nullcontext(),
         ):
+            background.add(turns)
             servicer = ChatServicer(lambda: profiles.now, services, turns, store)
             chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, grpc_server)
             session_pb2_grpc.add_SessionServiceServicer_to_server(SessionServicer(store, turns), grpc_server)
@@ -112,7 +113,8 @@ def main() -> None:
             settings=given,
             open_service=open_service,
             # What turns are limited by is theirs, not their call's: they can outlast it.
-            interceptors=(*INNER, limited({f"{SERVICE}/Resume": given.places("orchestrator Resume")})),
+            limits={f"{SERVICE}/Resume": given.places("orchestrator Resume")},
+            background=background,
             downstream=downstream,
             conditions={"profiles": profiles.fresh},
         )

@@ -29,12 +29,12 @@ from .waiting import until_done
 
 @asynccontextmanager
 async def running_turns(log: TurnLog) -> AsyncGenerator["RunningTurns"]:
-    """The turns that run inside the block; those that are left at its end are ended."""
+    """The turns that run inside the block; those that are left at its end are cut."""
     turns = RunningTurns(log)
     try:
         yield turns
     finally:
-        await turns.close()
+        await turns.cut()
 
 
 class RunningTurns:
@@ -47,6 +47,8 @@ class RunningTurns:
     def __init__(self, log: TurnLog) -> None:
         self.log = log
         self._turns: dict[str, RunningTurn] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
         log.listen(self._asked_to_stop)
 
     def __len__(self) -> int:
@@ -61,7 +63,8 @@ class RunningTurns:
         name = turn.identity.request_id
         if name in self._turns:
             raise FailedPreconditionError("this turn runs already: resume it instead", reason="TURN_EXISTS")
-        running = self._turns[name] = RunningTurn(turn, self.log, lambda: self._turns.pop(name, None))
+        running = self._turns[name] = RunningTurn(turn, self.log, lambda: self._ended(name))
+        self._idle.clear()
         return running
 
     async def stop(self, turn: str) -> None:
@@ -99,10 +102,18 @@ class RunningTurns:
             async with running.followed():
                 yield
 
-    async def close(self) -> None:
+    async def wait_idle(self) -> None:
+        """Returns when no turn runs, with or without a caller."""
+        await self._idle.wait()
+
+    async def cut(self) -> None:
         """Ends the turns that still run; what they released is in the log's backlog then."""
-        for turn in list(self._turns.values()):
-            await turn.cut()
+        await asyncio.gather(*(turn.cut() for turn in self._turns.values()))
+
+    def _ended(self, turn: str) -> None:
+        self._turns.pop(turn, None)
+        if not self._turns:
+            self._idle.set()
 
 
 class RunningTurn:

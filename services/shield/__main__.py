@@ -7,8 +7,6 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from shieldmesh import server, settings
-from shieldmesh.interceptors import INNER
-from shieldmesh.interceptors.admission import limited
 from shieldmesh.profile.entry import MAX_TIMEOUT
 from shieldmesh.settings import LimitedSettings, Secret
 
@@ -61,7 +59,7 @@ def main() -> None:
     )
     # Each with places of its own: a turn keeps its stream open while its input waits to be inspected.
     limits = {f"{SERVICE}/{name}": given.places(f"shield {name}") for name in ("Inspect", "InspectStream")}
-    server.run(name="shield", settings=given, open_service=opener, interceptors=(*INNER, limited(limits)))
+    server.run(name="shield", settings=given, open_service=opener, limits=limits)
 
 
 def _detector_api(given: ShieldSettings) -> Listening | None:

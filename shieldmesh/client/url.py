@@ -1,5 +1,6 @@
 """Where a mesh is: one notation for people, one for gRPC."""
 
+import ipaddress
 import os
 import re
 from typing import Final
@@ -27,10 +28,10 @@ def parse_url(url: str) -> str:
         return _unix(url)
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return _host_and_port(url, url)
+        return _hosts(url, url)
     # 1. our own schemes, 2. the same with TLS, 3. a name that gRPC resolves itself, 4. anything else
     if scheme in _PLAIN:
-        return _host_and_port(rest.removesuffix("/"), url)
+        return _hosts(rest.removesuffix("/"), url)
     if scheme in _ENCRYPTED:
         return _encrypted(rest, url)
     if scheme == "dns":
@@ -50,6 +51,27 @@ def _unix(url: str) -> str:
     if length > MAX_SOCKET_PATH:
         raise ValueError(f"the socket path in {url!r} has {length} bytes, but at most {MAX_SOCKET_PATH} are possible")
     return f"unix:{path}"
+
+
+def _hosts(text: str, url: str) -> str:
+    """One host, or several of which each call takes the next."""
+    if "," not in text:
+        return _host_and_port(text, url)
+    targets = [_host_and_port(each, url) for each in text.split(",")]
+    versions = {_version(target.rpartition(":")[0].strip("[]")) for target in targets}
+    if len(versions) > 1 or None in versions:
+        raise ValueError(
+            f"{url!r} lists hosts that are not all IPv4 or all IPv6 addresses: where names are needed, "
+            "expected dns:///name:50051, a name with all the addresses"
+        )
+    return f"ipv{versions.pop()}:{','.join(targets)}"
+
+
+def _version(host: str) -> int | None:
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return None
 
 
 def _encrypted(rest: str, url: str) -> str:

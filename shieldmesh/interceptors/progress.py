@@ -78,6 +78,8 @@ class _Writer:
         self._written: object = None
         """What the handler wrote last."""
         self._busy = False
+        self._begun = False
+        """Whether a message is out: before, none may be given up half-way."""
         self._flushing: asyncio.Task[None] | None = None
 
     def take(self, result: progress_pb2.Progress) -> bool:
@@ -99,6 +101,7 @@ class _Writer:
                 await self._write(self._wrap(self._results.popleft()))
             self._written = message
             await self._write(message)
+            self._begun = True
         finally:
             self._busy = False
         if self._results:
@@ -112,8 +115,12 @@ class _Writer:
 
     async def give_up(self) -> None:
         """Writes nothing more."""
+        self._results.clear()
         if self._flushing is not None:
-            self._flushing.cancel()
+            # A first message that is given up half-way takes the initial metadata with it: no status could follow. It
+            # never waits for its reader, unlike later ones.
+            if self._begun:
+                self._flushing.cancel()
             await asyncio.wait([self._flushing])
 
     def _flush_soon(self) -> None:
@@ -126,6 +133,7 @@ class _Writer:
             with suppress(grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
                 while self._results:
                     await self._write(self._wrap(self._results.popleft()))
+                    self._begun = True
         finally:
             self._flushing = None
 

@@ -1,4 +1,4 @@
-"""A real mesh for tests: four processes, joined as `shieldmesh up` joins them, to be killed and started at will."""
+"""A real mesh for tests: processes, joined as `shieldmesh up` joins them, to be killed and started at will."""
 
 import os
 import shutil
@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2
 
 from shieldmesh.cli.local.address import claim
 from shieldmesh.cli.local.plan import PROCESS, STOP_ORDER, Service, plan_mesh
+from tests.e2e.replicas import plan_replicas
 
 ROOT = Path(__file__).resolve().parents[2]
 ECHO_MODELS = ROOT / "tests" / "e2e" / "echo.yaml"
@@ -45,7 +46,7 @@ class Mesh:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.directory = directory
         self.targets = {service.name: service.target for service in services}
-        self.url = self.targets["gateway"]
+        self.url = ",".join(service.target for service in services if service.module == "gateway")
 
     def start(self, *names: str) -> None:
         """Starts these services (all when none is named) and waits until they are ready."""
@@ -122,6 +123,7 @@ def running(
     models: Path | None = None,
     environment: Mapping[str, str] | None = None,
     start: bool = True,
+    replicas: int = 1,
 ) -> Generator[Mesh]:
     """A mesh of real processes; the end of the block stops it and asserts that it stopped cleanly.
 
@@ -130,14 +132,15 @@ def running(
         models: The list of models; None: the inference service's own.
         environment: More settings, for example {"SHIELDMESH_GATEWAY_CALL_CAP": "5"}.
         start: Start all services and wait until they are ready.
+        replicas: How many of each service, where it is more than one; they need a list of models.
     """
     # Short, unlike pytest's own: a socket's path has 107 bytes.
     directory = Path(tempfile.mkdtemp(prefix="sm-"))
-    mesh = Mesh(
-        plan_mesh(directory, claim("127.0.0.1:0"), profiles=profiles, models=models, log_format="json"),
-        directory,
-        {**clean_environment(), **(environment or {})},
-    )
+    if replicas > 1 and models is not None:
+        services = plan_replicas(replicas, profiles=profiles, models=models)
+    else:
+        services = plan_mesh(directory, claim("127.0.0.1:0"), profiles=profiles, models=models, log_format="json")
+    mesh = Mesh(services, directory, {**clean_environment(), **(environment or {})})
     try:
         if start:
             mesh.start()

@@ -28,8 +28,10 @@ from services.orchestrator.sessions.servicer import SessionServicer
 from services.orchestrator.turn import Services
 from services.shield.service import open_service as open_shields
 from shieldmesh import channels, context, profile
+from shieldmesh.admission import Places
 from shieldmesh.context import RequestContext
 from shieldmesh.interceptors import INNER, edge
+from shieldmesh.interceptors.admission import limited
 from shieldmesh.interceptors.call import ServerCall, ServerIdentity, ServerInterceptor
 from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.profile import Profile, Profiles
@@ -57,6 +59,14 @@ REPLAY: Final[Mapping[str, Any]] = {
 }
 """The models of a mesh unless a test says otherwise."""
 
+_METHODS: Final[Mapping[str, Mapping[str, str]]] = {
+    "gateway": {f"gateway {name}": f"shieldmesh.v1.ChatService/{name}" for name in ("Chat", "Resume")},
+    "orchestrator": {"orchestrator Resume": "shieldmesh.v1.ChatService/Resume"},
+    "shield": {f"shield {name}": f"shieldmesh.v1.ShieldService/{name}" for name in ("Inspect", "InspectStream")},
+    "inference": {},
+}
+"""The methods that need places, by the names of those."""
+
 _BORDER: Final = edge(session_values=("tone",))
 
 OpenService = Callable[[grpc.aio.Server], Any]
@@ -82,6 +92,7 @@ class Mesh:
     directory: Path
     models: Registry
     profiles: dict[str, Profile]
+    places: Mapping[str, Places] = field(default_factory=dict[str, Places])
     served: list[Served] = field(default_factory=list[Served])
     around: dict[str, MeshInterceptor] = field(default_factory=dict[str, MeshInterceptor])
     turns: RunningTurns | None = None
@@ -144,6 +155,7 @@ async def running(
     call_cap: float = TIMEOUT,
     window: int = 16_384,
     flows: Catalogue = NO_FLOWS,
+    places: Mapping[str, Places] | None = None,
 ) -> AsyncGenerator[Mesh]:
     """A mesh with these profiles.
 
@@ -156,12 +168,13 @@ async def running(
         call_cap: Seconds that a call may take at each service.
         window: Characters that may wait for a slow reader.
         flows: Those that profiles may name.
+        places: Those for "gateway Chat", "shield Inspect" and so on, and for the turns of the "orchestrator".
     """
     async with AsyncExitStack() as stack:
         if not isinstance(models, Registry):
             models = await stack.enter_async_context(open_models(Configuration.model_validate(models)))
         named = {name: policy(name, values) for name, values in (profiles or {"default": {}}).items()}
-        mesh = Mesh(directory, models, named)
+        mesh = Mesh(directory, models, named, places or {})
         openers = _real(mesh, window, flows) | dict(replaced or {})
         for service in SERVICES:
             if service not in without:
@@ -201,7 +214,9 @@ async def serving(
 ) -> AsyncGenerator[None]:
     """One service of a mesh, at its own target or another."""
     interceptors: tuple[ServerInterceptor, ...] = _BORDER if service == "gateway" else INNER
-    around = MeshInterceptor(ServerIdentity(service, f"{service}-1", call_cap), (*interceptors, _notes(mesh.served)))
+    limits = {method: mesh.places[name] for name, method in _METHODS[service].items() if name in mesh.places}
+    inside = (*interceptors, _notes(mesh.served), limited(limits))
+    around = MeshInterceptor(ServerIdentity(service, f"{service}-1", call_cap), inside)
     server = grpc.aio.server(interceptors=[around])
     mesh.around[service] = around
     async with opener(server):
@@ -252,6 +267,7 @@ def _real(mesh: Mesh, window: int, flows: Catalogue) -> dict[str, OpenService]:
             models=InferenceServiceStub(channels.get(mesh.target("inference"))),
             window=window,
             flows=flows,
+            places=mesh.places.get("orchestrator", Places("orchestrator")),
         )
         async with (
             open_sqlite(None, retention=3600.0, backlog=1_000_000) as log,
