@@ -20,8 +20,9 @@ class Stopping:
     async def serve(self, call: ServerCall) -> AsyncGenerator[None]:
         """Around a call that `cut` may end."""
         del call
+        limit = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(None) as limit:
+            async with limit:
                 self._limits.add(limit)
                 try:
                     yield

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import pytest
@@ -19,6 +19,10 @@ from shieldmesh.v1 import chat_pb2, chat_pb2_grpc, message_pb2
 
 from .fakes import HangingShields, shields
 from .mesh import REPLAY, TIMEOUT, Mesh, OpenService, deny, eventually, running
+
+HealthCheck: TypeAlias = (
+    "grpc.aio.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]"
+)
 
 PLACES, QUEUE = 3, 2
 FEW: dict[str, Any] = {
@@ -94,15 +98,17 @@ async def test_health_and_the_control_of_turns_are_never_refused(tmp_path: Path)
         ) as mesh,
         mesh.client as client,
     ):
-        channel = channels.get(mesh.target("gateway"))
         turn = client.chat("hello", session="s", timeout=TIMEOUT)
         started = await anext(turn)
         assert isinstance(started, Started)
         with pytest.raises(ResourceExhaustedError):
             await chat(mesh, "free")
-        checked: Any = await health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]  # untyped package
-            health_pb2.HealthCheckRequest(), timeout=TIMEOUT
+        check: HealthCheck = channels.get(mesh.target("gateway")).unary_unary(
+            "/grpc.health.v1.Health/Check",
+            health_pb2.HealthCheckRequest.SerializeToString,
+            health_pb2.HealthCheckResponse.FromString,
         )
+        checked = await calls.unary(check, health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
         assert checked.status == health_pb2.HealthCheckResponse.SERVING
         record = await client.get_turn(started.turn_id, session="s", timeout=TIMEOUT)
         assert record.state is TurnState.RUNNING
