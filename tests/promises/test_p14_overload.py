@@ -11,7 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from gateway.proxy import add_chat_proxy
+from gateway.proxy import add_proxies
 from shieldmesh import ResourceExhaustedError, Started, TurnState, calls, channels, context
 from shieldmesh.admission import Places
 from shieldmesh.context import RequestContext
@@ -175,7 +175,7 @@ def gateway_with_health(directory: Path) -> OpenService:
 
     @asynccontextmanager
     async def opener(server: grpc.aio.Server) -> AsyncGenerator[None]:
-        add_chat_proxy(server, channels.get(f"unix:{directory / 'orchestrator'}.sock"))
+        add_proxies(server, channels.get(f"unix:{directory / 'orchestrator'}.sock"))
         checks = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
         await checks.set("", health_pb2.HealthCheckResponse.SERVING)
