@@ -36,6 +36,10 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     # No backoff, in spite of its name: how long one attempt to connect may take, handshakes included.
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # What a reader that stalls lets gather here. gRPC would measure the path and let megabytes gather for each stream;
+    # for a message that is being read the window grows to its size, so large ones are none the slower.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 16_384),
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
 )
 """`shieldmesh.server.SERVER_OPTIONS` allows these pings: the two belong together."""

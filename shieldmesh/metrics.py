@@ -52,6 +52,9 @@ TOKEN_TIME: Final = Metric(
 )
 TURNS: Final = Metric("shieldmesh.turn.duration", "s", "Duration of turns by outcome", _CALL_SECONDS)
 RUNNING_TURNS: Final = Metric("shieldmesh.turn.running", "{turn}", "Turns that run now")
+STALLS: Final = Metric(
+    "shieldmesh.turn.stalls", "{stall}", "Callers that read nothing for as long as their profile allows, by what then"
+)
 HELD: Final = Metric(
     "shieldmesh.turn.held_characters",
     "{character}",
@@ -96,7 +99,7 @@ STALE: Final = Metric(
 
 ALL: Final = (
     *(SERVER_CALLS, CLIENT_CALLS, HTTP_REQUESTS),
-    *(TOKENS, FIRST_TOKEN, TOKEN_TIME, TURNS, RUNNING_TURNS, HELD, LONGEST_HOLD),
+    *(TOKENS, FIRST_TOKEN, TOKEN_TIME, TURNS, RUNNING_TURNS, STALLS, HELD, LONGEST_HOLD),
     *(VERDICTS, INSPECTIONS, REMOTES_OPEN, SHADOWS, SHADOW_FINDINGS),
     *(WAITING, RUNNING, QUEUED, REFUSALS, RELOADS, STALE),
 )
@@ -132,6 +135,7 @@ class Instruments:
         self.token_time = self._histogram(TOKEN_TIME)
         self.turns = self._histogram(TURNS)
         self.running_turns = meter.create_up_down_counter(*RUNNING_TURNS[:3])
+        self.stalls = meter.create_counter(*STALLS[:3])
         self.held = self._histogram(HELD)
         self.longest_hold = self._histogram(LONGEST_HOLD)
         self.verdicts = meter.create_counter(*VERDICTS[:3])

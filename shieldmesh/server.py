@@ -42,6 +42,9 @@ SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     # A client looks its replicas up again when a connection ends, and would never find new ones while all is well.
     # After this time, give or take a tenth, a connection takes no new calls; those that run on it end as they would.
     ("grpc.max_connection_age_ms", 300_000),
+    # What gathers for a reader that stalls, in either direction: see CHANNEL_OPTIONS.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.write_buffer_size", 16_384),
 )
 
 GARBAGE: Final = (10_000, 10, 10)

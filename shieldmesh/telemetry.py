@@ -55,6 +55,9 @@ class Name:
     OUTCOME: Final = "shieldmesh.turn.outcome"
     """finished, failed or cancelled."""
 
+    STALL: Final = "shieldmesh.turn.stall"
+    """What became of a turn whose caller read nothing: pause, detach or cancel."""
+
     RELOAD: Final = "shieldmesh.profile.reload.result"
     """loaded or refused."""
 

@@ -55,6 +55,8 @@ class OrchestratorSettings(LimitedSettings):
     """Use profiles as soon as their files change, without a restart."""
     window: int = Field(default=16_384, ge=1, le=10_000_000)
     """Bytes of released text that may wait for a slow client."""
+    ahead: int = Field(default=1_024, ge=1, le=10_000_000)
+    """Tokens that may wait for a slow client."""
     turn_log: Path | None = None
     """The file that keeps what turns released, for one process alone; None: a temporary one that goes with it."""
     turn_retention: float = Field(default=3_600.0, ge=0, le=31_536_000)
@@ -86,6 +88,7 @@ def main() -> None:
             window=given.window,
             places=given.places("orchestrator"),
             flows=flows,
+            ahead=given.ahead,
         )
         async with (
             open_sqlite(

@@ -2,7 +2,8 @@
 
 ```text
 Turn.run() ──▶ outbox ──▶ numbered ──▶ the log's backlog ──▶ the caller
-                                                         └─▶ nobody, when the caller is gone and the turn goes on
+                                                         └─▶ nobody, when the caller is gone or reads nothing, and the
+                                                             turn goes on
 ```
 """
 
@@ -23,6 +24,7 @@ from shieldmesh.v1 import chat_pb2
 from .log.turn_log import LARGEST_SEQUENCE, Owner, TurnLog
 from .readers import Readers
 from .report import late
+from .stalling import StallWatch, tell
 from .turn import Turn
 from .waiting import until_done
 
@@ -139,15 +141,28 @@ class RunningTurn:
         """The turn's events, from `started` to `finished`, numbered, for the caller who began it.
 
         Close it: when the caller leaves before the end, the turn ends or goes on as its policy says. It goes on, too,
-        while somebody follows it.
+        while somebody follows it. A caller that reads nothing for long gets what it missed from the log.
 
         Raises:
             MeshError: a service that the turn needs failed, or its time is over.
         """
+        watch = StallWatch(self._turn.stall.after, self._stalled)
+        last = 0
         try:
-            while (event := await self._next()) is not None:
+            while self._rest is None:
+                event = await self._next()
+                if event is None:
+                    return
+                watch.gave()
+                last = event.sequence
                 yield event
+                watch.taken()
+            # It has stalled: what it did not take lies in the log.
+            async with aclosing(self._log.follow(self._id, last)) as missed:
+                async for serialised in missed:
+                    yield chat_pb2.ChatEvent.FromString(serialised)
         finally:
+            watch.close()
             if not self._sealed:
                 await self._left()
 
@@ -200,6 +215,16 @@ class RunningTurn:
         self._log.append(self._id, self._sequence, event.SerializeToString())
         return event
 
+    def _stalled(self) -> None:
+        """The caller has not taken the last event for as long as its profile allows."""
+        stall = self._turn.stall
+        tell(self._turn.identity.profile, stall, self._sequence)
+        if stall.then == "pause":
+            return
+        if stall.then == "cancel":
+            self._turn.stop()
+        self._rest = asyncio.create_task(self._drain())
+
     async def _left(self) -> None:
         """The caller is gone before the end."""
         if self._turn.patience is not None and late():
@@ -218,6 +243,8 @@ class RunningTurn:
                 await until_done(self._work)
 
     def _go_on(self) -> None:
+        if self._rest is not None:
+            return
         if self._work.done() and self._work.cancelled():
             # What was on its way out is not released any more.
             self._seal(self._why)

@@ -79,6 +79,7 @@ class Turn:
     Attributes:
         identity: Whose it is, and by when it must have ended.
         patience: Seconds that it goes on when nobody reads it; None: to its end.
+        stall: What becomes of it when its caller reads nothing.
         outbox: What the client is to see, from `started` to `finished`, to be numbered by its reader.
     """
 
@@ -95,6 +96,7 @@ class Turn:
         """`candidate` runs beside the profile without acting; with `sessions` the session's history is kept there."""
         self.identity = _identity(profile, disconnect)
         self.patience = profile.policy.reconnect_grace if disconnect == "cancel" else None
+        self.stall = profile.policy.stall
         self.outbox = Mailbox(EVENTS, services.window, services.ahead)
         self._profile = profile
         self._policy = profile.policy

@@ -47,6 +47,7 @@ SamplingField = Literal[
 ]
 Disconnect = Literal["cancel", "drain", "detach"]
 HistoryMode = Literal["none", "keep"]
+OnStall = Literal["pause", "detach", "cancel"]
 Override = SamplingField | Literal["disconnect", "history"]
 
 
@@ -85,6 +86,16 @@ class HistoryPolicy(Part):
     """Tokens of it, by estimate, that are kept and shown to the model."""
     retention: float = Field(default=2_592_000.0, ge=1, le=315_360_000)
     """Seconds that a session is kept after its last use."""
+
+
+class Stall(Part):
+    """What becomes of a turn whose caller stays and reads nothing."""
+
+    after: float = Field(default=10.0, ge=0.1, le=86_400)
+    """Seconds in which it takes nothing of what waits for it."""
+    then: OnStall = "detach"
+    """The turn waits on (`pause`); goes on into the turn log, where a caller that reads again continues (`detach`); or
+    ends as one that is cancelled does (`cancel`)."""
 
 
 class PiiEntry(ShieldEntry[Literal["pii"], PiiKind, PiiOptions]):
@@ -301,6 +312,7 @@ class Policy(Part):
     reconnect_grace: float = Field(default=0.0, ge=0, le=3600)
     """Seconds that a turn with `cancel` goes on when nobody reads it any more, for its caller to come back."""
     history: HistoryPolicy = HistoryPolicy()
+    stall: Stall = Stall()
     limits: Limits = Limits()
     model_options: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
     """Options of the model's backend, passed on as they are."""
