@@ -2,7 +2,8 @@
 #
 # The virtual environments fill themselves when a lock file in requirements/ changes: .venv with what the services need,
 # and with the tools as soon as a target wants them; .venv-proto with the generator of the stubs, whose old version would
-# clash with the rest; .venv-lowest with the oldest versions that the library works with.
+# clash with the rest; .venv-lowest with the oldest versions that the library works with; .venv-bench/* with the systems
+# that benchmarks compare with, one each.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,6 +20,7 @@ SERVICES := .venv/.services
 TOOLS := .venv/.tools
 GENERATOR := .venv-proto/.generator
 LOWEST := .venv-lowest/.lowest
+PEERS := .venv-bench/.peers
 # Locked and exact; what is never imported need not be compiled.
 PIP := -m pip install --quiet --disable-pip-version-check --no-deps --no-compile
 
@@ -52,13 +54,19 @@ proto: $(GENERATOR) ## Generate the Python stubs from protos/
 lock: $(TOOLS) ## Resolve pyproject.toml into requirements/ (LOCK=--upgrade for the newest versions)
 	scripts/lock $(LOCK)
 
+bench: $(SERVICES) $(PEERS) ## Measure everything beside its peers, on a quiet machine: docs/performance.md (15 minutes)
+	$(BIN)/python -m benchmarks
+
+bench-quick: $(SERVICES) $(PEERS) ## The most telling part of it, printed (2 minutes)
+	$(BIN)/python -m benchmarks --quick
+
 clean: ## Remove everything that the other targets made
-	rm -rf .venv .venv-proto .venv-lowest .run build dist *.egg-info .{mypy,ruff,pytest,import_linter}_cache .hypothesis
+	rm -rf .venv .venv-proto .venv-lowest .venv-bench .run build dist *.egg-info .{mypy,ruff,pytest,import_linter}_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Say what there is
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	  /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # The parts of `make lint`.
 
@@ -108,5 +116,9 @@ $(LOWEST): requirements/lowest.txt
 	.venv-lowest/bin/python $(PIP) --require-hashes -r requirements/lowest.txt
 	@touch $@
 
-.PHONY: demo up install test check lint format proto lock clean help
+$(PEERS): $(wildcard benchmarks/peers/requirements/*.txt) | $(SERVICES)
+	$(BIN)/python -m benchmarks.peers install
+	@touch $@
+
+.PHONY: demo up install test check lint format proto lock bench bench-quick clean help
 .PHONY: format-check ruff mypy pyright imports contract stubs lowest

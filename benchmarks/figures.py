@@ -6,8 +6,9 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from .load import Turn
+from .load import Answers
 from .processes import Use
+from .turns import Turn
 
 
 class Spread(NamedTuple):
@@ -30,8 +31,10 @@ class Figures:
     """Seconds of all services; None when no turn finished."""
     cores: float
     """Processors that all services kept busy."""
+    client: float
+    """Processors that the client kept busy."""
     others: float
-    """Processors that all else on the machine kept busy, the clients included."""
+    """Processors that all else on the machine kept busy, the clients and scripted servers included."""
     tokens_per_delta: float
     """How many tokens came together: more when the mesh, or the machine, was busy."""
     first_token: Spread | None
@@ -40,7 +43,11 @@ class Figures:
     """Between the deltas of a turn."""
     memory: float
     """Bytes of all services beyond those before the load, for each stream that was open."""
+    held: int
+    """The most characters that shields held of a turn, as the mesh says itself."""
     failed: int
+    errors: Sequence[str]
+    """What the failures said, each kind once, a few of them."""
 
     @property
     def total_cpu_per_token(self) -> float:
@@ -48,8 +55,9 @@ class Figures:
         return sum(self.cpu_per_token.values())
 
 
-def figures(turns: Sequence[Turn], before: Use, begin: Use, end: Use) -> Figures:
+def figures(answers: Answers, before: Use, begin: Use, end: Use) -> Figures:
     """What happened between `begin` and `end`; `before` is from before the load."""
+    turns = answers.turns
     seconds = end.at - begin.at
     came = [count for turn in turns for count in _tokens(turn, begin.at, end.at)]
     tokens = sum(came)
@@ -64,18 +72,16 @@ def figures(turns: Sequence[Turn], before: Use, begin: Use, end: Use) -> Figures
         cpu_per_token={name: used / max(tokens, 1) for name, used in cpu.items()},
         cpu_per_turn=ours / finished if finished else None,
         cores=ours / seconds,
+        client=answers.cores,
         others=(end.busy - begin.busy - ours) / seconds,
         tokens_per_delta=tokens / max(len(came), 1),
         first_token=_spread(turn.times[0] - turn.due for turn in turns if turn.times and begin.at <= turn.due < end.at),
         gap=_spread(gap for turn in turns for gap in _gaps(turn, begin.at, end.at)),
         memory=grown / max(streams, 1),
+        held=max((turn.held for turn in turns), default=0),
         failed=sum(bool(turn.error) for turn in turns),
+        errors=sorted({turn.error for turn in turns if turn.error})[:3],
     )
-
-
-def middle(rounds: Sequence[Figures]) -> Figures:
-    """The run in the middle, by its cost."""
-    return sorted(rounds, key=lambda each: each.total_cpu_per_token)[len(rounds) // 2]
 
 
 def spread_of(rounds: Sequence[Figures]) -> float:

@@ -6,12 +6,14 @@ little and shares nothing with what it measures. Times are `time.monotonic()`'s,
 """
 
 import asyncio
+import itertools
 import time
-from array import array
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import grpc
 import uvloop
@@ -20,16 +22,15 @@ from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, message_pb2
 from shieldmesh.v1.chat_pb2_grpc import ChatServiceStub
 from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
 
+from .openai_client import OpenAIClient
+from .turns import Turn
+
 if TYPE_CHECKING:
     from shieldmesh.v1.chat_pb2_grpc import ChatServiceAsyncStub
     from shieldmesh.v1.inference_pb2_grpc import InferenceServiceAsyncStub
 
-MESSAGES: Final = (
-    message_pb2.Message(
-        role=message_pb2.ROLE_USER,
-        parts=[message_pb2.ContentPart(text="Please explain, in a few paragraphs, how assignment expressions work.")],
-    ),
-)
+TEXT: Final = "Please explain, in a few paragraphs, how assignment expressions work."
+MESSAGES: Final = (message_pb2.Message(role=message_pb2.ROLE_USER, parts=[message_pb2.ContentPart(text=TEXT)]),)
 CALL_SECONDS: Final = 600.0
 
 
@@ -38,29 +39,33 @@ class Load:
     """What one process asks of one server."""
 
     target: str
-    """In gRPC's notation."""
-    api: Literal["chat", "engine"]
-    """Through the mesh, or of the inference service alone."""
-    asked: str
-    """The profile, or of the engine the model."""
-    arrivals: Sequence[float]
+    """In gRPC's notation; for OpenAI's API `host:port`."""
+    api: Literal["chat", "engine", "openai"]
+    """Through the mesh, of the inference service alone, or with OpenAI's chat completions."""
+    asked: str = ""
+    """The profile, or of an engine and of OpenAI's API the model."""
+    arrivals: Sequence[float] = ()
     """When each turn is due."""
-    until: float
+    until: float = 0.0
     """When turns that still run are cut off."""
+    connections: int = 1
+    """How many gRPC connections share the turns."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What a request with OpenAI's API needs beside the usual."""
+    fields: Mapping[str, object] = field(default_factory=dict[str, object])
+    """What a request with OpenAI's API says beside the model and the message."""
+    max_tokens: int | None = None
+    """After how many tokens an engine stops; a profile says that itself."""
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])  # Any: JSON
+    """What an engine's model is told beside that."""
 
 
-@dataclass(slots=True)
-class Turn:
-    """What became of one turn."""
+class Answers(NamedTuple):
+    """What became of a load, and what making it cost."""
 
-    due: float
-    times: "array[float]" = field(default_factory=lambda: array("d"))
-    """When each delta came."""
-    tokens: "array[int]" = field(default_factory=lambda: array("L"))
-    """How many tokens it brought."""
-    finished: float | None = None
-    error: str = ""
-    """The status of a turn that failed."""
+    turns: list[Turn]
+    cores: float
+    """Processors that the client kept busy, from the first arrival to the end."""
 
 
 def evenly(count: int, *, begin: float, seconds: float, seed: int = 1) -> list[float]:
@@ -69,27 +74,55 @@ def evenly(count: int, *, begin: float, seconds: float, seed: int = 1) -> list[f
     return [begin + (number + chance.random()) * slot for number in range(count)]
 
 
-def run(load: Load) -> list[Turn]:
+def run(load: Load) -> Answers:
     """All turns of the load. It returns when all have ended or were cut off."""
     return uvloop.run(_run(load))
 
 
-async def _run(load: Load) -> list[Turn]:
+async def _run(load: Load) -> Answers:
     turns = [Turn(due) for due in sorted(load.arrivals)]
-    tasks: list[asyncio.Task[None]] = []
-    async with grpc.aio.insecure_channel(load.target) as channel:
-        await channel.channel_ready()
-        chats, models = ChatServiceStub(channel), InferenceServiceStub(channel)
+    async with AsyncExitStack() as stack:
+        ask = await _asker(load, stack)
+        await asyncio.sleep(turns[0].due - time.monotonic() if turns else 0)
+        began, used = time.monotonic(), time.process_time()
+        tasks: list[asyncio.Task[None]] = []
         for turn in turns:
             await asyncio.sleep(turn.due - time.monotonic())
-            answer = _chat(chats, load.asked, turn) if load.api == "chat" else _generate(models, load.asked, turn)
-            tasks.append(asyncio.create_task(answer))
+            tasks.append(asyncio.create_task(ask(turn)))
         if tasks:
             await asyncio.wait(tasks, timeout=max(0.0, load.until - time.monotonic()))
+        cores = (time.process_time() - used) / max(time.monotonic() - began, 1e-9)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return turns
+    return Answers(turns, cores)
+
+
+async def _asker(load: Load, stack: AsyncExitStack) -> Callable[[Turn], Coroutine[None, None, None]]:
+    """What asks for a turn, over connections that stand."""
+    if load.api == "openai":
+        message = {"role": "user", "content": TEXT}
+        body = {"model": load.asked, "stream": True, "messages": [message], **load.fields}
+        return OpenAIClient(load.target, load.headers, body, load.until).ask
+    asks = [await _ask_of(load, stack) for _ in range(load.connections)]
+    if len(asks) == 1:
+        return asks[0]
+    chosen = itertools.cycle(asks)
+
+    async def ask(turn: Turn) -> None:
+        await next(chosen)(turn)
+
+    return ask
+
+
+async def _ask_of(load: Load, stack: AsyncExitStack) -> Callable[[Turn], Coroutine[None, None, None]]:
+    # A pool of its own: otherwise all channels to a target share one connection.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channel = await stack.enter_async_context(grpc.aio.insecure_channel(load.target, options=options))
+    await channel.channel_ready()
+    if load.api == "chat":
+        return partial(_chat, ChatServiceStub(channel), load.asked)
+    return partial(_generate, InferenceServiceStub(channel), load)
 
 
 async def _chat(chats: "ChatServiceAsyncStub", profile: str, turn: Turn) -> None:
@@ -97,9 +130,11 @@ async def _chat(chats: "ChatServiceAsyncStub", profile: str, turn: Turn) -> None
     await _note(chats.Chat(request, timeout=CALL_SECONDS), turn)
 
 
-async def _generate(models: "InferenceServiceAsyncStub", model: str, turn: Turn) -> None:
+async def _generate(models: "InferenceServiceAsyncStub", load: Load, turn: Turn) -> None:
     call = models.Generate(timeout=CALL_SECONDS)
-    opening = inference_pb2.GenerateOpen(model=model, messages=MESSAGES, sampling=generation_pb2.Sampling())
+    sampling = generation_pb2.Sampling(max_tokens=load.max_tokens)
+    opening = inference_pb2.GenerateOpen(model=load.asked, messages=MESSAGES, sampling=sampling)
+    opening.options.update(load.options)
     await call.write(inference_pb2.GenerateRequest(open=opening))
     await _note(call, turn)
 
@@ -110,6 +145,8 @@ async def _note(events: AsyncIterable[chat_pb2.ChatEvent | inference_pb2.Generat
             if event.HasField("delta"):
                 turn.times.append(time.monotonic())
                 turn.tokens.append(event.delta.token_count)
+            elif isinstance(event, chat_pb2.ChatEvent) and event.HasField("finished"):
+                turn.held = event.finished.receipt.most_held_characters
         turn.finished = time.monotonic()
     except grpc.aio.AioRpcError as error:
         turn.error = error.code().name

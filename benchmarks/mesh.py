@@ -1,17 +1,15 @@
-"""What guarding a stream costs: `python -m benchmarks.mesh`, or `--quick`; `--help` lists what can be varied.
+"""What one change costs: `python -m benchmarks.mesh`, or `--quick`; `--help` lists what can be varied.
 
-Each run starts a mesh of its own, and lets turns arrive from a process of its own. With `--against DIR` the mesh of
-another checkout is measured in turn with this one's: on a busy machine only their ratio means something.
+`python -m benchmarks` measures everything, beside peers. Here each run starts a mesh of its own, and lets turns arrive
+from a process of its own. With `--against DIR` the mesh of another checkout is measured in turn with this one's: on a
+busy machine only their ratio means something.
 """
 
 import asyncio
 import json
-import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,14 +17,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from . import load, processes, scenarios
-from .figures import Figures, figures, middle, spread_of
-from .load import Load, Turn
+from . import measure, scenarios
+from .figures import Figures, spread_of
+from .measure import Observation
 from .scenarios import Scenario
-from .testbed import ROOT, Testbed, running
+from .testbed import ROOT, Bed, running
 
-_LEAD: Final = 0.5
-"""Seconds for the clients to connect before the first turn is due."""
+DEFAULT: Final = ("paced", "saturated", "latency", "short", "idle")
+"""The scenarios that are played when none is named."""
 
 
 class Shields(StrEnum):
@@ -74,7 +72,7 @@ class Result:
 def main(
     *,
     quick: Annotated[bool, typer.Option("--quick", help="Halve the windows.")] = False,
-    only: Annotated[list[str] | None, typer.Option(help="A scenario; all when none is named.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(scenarios.ALL)}.")] = None,
     trace: Annotated[list[float] | None, typer.Option(help="A share of traces to record; 1 by default.")] = None,
     shields: Annotated[Shields, typer.Option(help="Shields on both ways, or none.")] = Shields.ON,
     against: Annotated[list[Path] | None, typer.Option(help="Another checkout to measure in turn.")] = None,
@@ -82,12 +80,11 @@ def main(
     output: Annotated[Path | None, typer.Option(help="Write the figures here, as JSON.")] = None,
 ) -> None:
     """Measures the mesh and prints a table."""
-    known = {each.name: each for each in scenarios.ALL}
-    if unknown := set(only or ()) - known.keys():
-        raise typer.BadParameter(f"there is no scenario {unknown.pop()}: expected one of {', '.join(known)}")
-    chosen = [known[name] for name in only or known]
+    if unknown := set(only or ()) - scenarios.ALL.keys():
+        raise typer.BadParameter(f"there is no scenario {unknown.pop()}: expected one of {', '.join(scenarios.ALL)}")
+    chosen = [scenarios.ALL[name] for name in only or DEFAULT]
     variants = [
-        Variant(each.quick() if quick else each, root.resolve(), ratio, guarded)
+        Variant(each if quick else each.stretched(2), root.resolve(), ratio, guarded)
         for each in chosen
         for guarded in shields.guarded
         for ratio in trace or [1.0]
@@ -100,54 +97,18 @@ def main(
 
 
 async def _measure(variants: Sequence[Variant], rounds: int) -> list[Result]:
-    seen: dict[Variant, list[tuple[Figures, Figures | None]]] = {variant: [] for variant in variants}
-    # Spawned: grpc must not be forked.
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as clients:
+    seen: dict[Variant, list[Observation]] = {variant: [] for variant in variants}
+    with measure.clients() as pool:
         for _ in range(rounds):
             for variant in variants:
-                async with running(variant.scenario.engine, root=variant.root, trace_ratio=variant.trace_ratio) as bed:
-                    seen[variant].append(await _observe(bed, variant, clients))
+                bed = Bed(guarded=variant.guarded, trace_ratio=variant.trace_ratio, root=variant.root)
+                async with running(bed, {variant.scenario.name: variant.scenario.engine}) as mesh:
+                    seen[variant].append(await measure.observe(mesh, variant.scenario, pool))
     results: list[Result] = []
     for variant, runs in seen.items():
-        costs = [mesh for mesh, _ in runs]
-        shown = middle(costs)
-        alone = next(engine for mesh, engine in runs if mesh is shown)
-        results.append(Result(variant, shown, alone, spread_of(costs)))
+        shown = sorted(runs, key=lambda run: run.system.total_cpu_per_token)[len(runs) // 2]
+        results.append(Result(variant, shown.system, shown.alone, spread_of([run.system for run in runs])))
     return results
-
-
-async def _observe(bed: Testbed, variant: Variant, clients: ProcessPoolExecutor) -> tuple[Figures, Figures | None]:
-    """The figures of the mesh and of the engine alone."""
-    scenario = variant.scenario
-    profile = "guarded" if variant.guarded else "bare"
-    chat = Load(bed.gateway, "chat", profile, (), 0.0)
-    engine = Load(bed.inference, "engine", "engine", (), 0.0)
-    loads = [chat, engine] if scenario.alone else [chat]
-    await _warm_up(loads, clients)
-    before = processes.look(bed.pids)
-    begin = time.monotonic() + _LEAD
-    until = begin + scenario.seconds + _LEAD
-    given = [
-        replace(each, arrivals=scenario.arrivals(begin, seed), until=until) for seed, each in enumerate(loads, start=1)
-    ]
-    answers = asyncio.gather(*(_in_process(clients, each) for each in given))
-    await asyncio.sleep(begin + scenario.ramp + scenario.warm - time.monotonic())
-    opened = processes.look(bed.pids)
-    await asyncio.sleep(begin + scenario.seconds - time.monotonic())
-    ended = processes.look(bed.pids)
-    mesh, *rest = [figures(turns, before, opened, ended) for turns in await answers]
-    return mesh, rest[0] if rest else None
-
-
-async def _warm_up(loads: Sequence[Load], clients: ProcessPoolExecutor) -> None:
-    """A few turns, so that code is loaded, shields are compiled and connections stand."""
-    now = time.monotonic() + 2 * _LEAD
-    given = [replace(each, arrivals=[now + number * 0.05 for number in range(20)], until=now + 2) for each in loads]
-    await asyncio.gather(*(_in_process(clients, each) for each in given))
-
-
-async def _in_process(clients: ProcessPoolExecutor, given: Load) -> list[Turn]:
-    return await asyncio.get_running_loop().run_in_executor(clients, load.run, given)
 
 
 def _print(results: Sequence[Result]) -> None:

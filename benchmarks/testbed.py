@@ -1,12 +1,11 @@
-"""The mesh that is measured: four processes joined by Unix sockets, with engines that cost next to nothing."""
+"""The mesh that is measured: its services as processes of this machine, with engines that cost next to nothing."""
 
 import os
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from pydoc_data.topics import topics
 from typing import Any, Final
 
 import yaml
@@ -14,6 +13,11 @@ import yaml
 from shieldmesh.cli.local.address import claim
 from shieldmesh.cli.local.mesh import running_mesh
 from shieldmesh.cli.local.plan import plan_mesh
+
+from . import processes, upstream
+from .load import Load
+from .quiet import Pids
+from .system import Engines, Running
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 GUARDS: Final[dict[str, Any]] = {  # Any: YAML
@@ -24,53 +28,31 @@ GUARDS: Final[dict[str, Any]] = {  # Any: YAML
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """A scripted engine: so many tokens of English prose (Python's own reference), at so many a second."""
+class Bed:
+    """How a mesh is set up."""
 
-    tokens: int
-    pace: float
-    """0: as fast as they are read, each on its own."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """As models.yaml says it."""
-        words = " ".join("".join(topics.values()).split()[: self.tokens])
-        return {"text": words, "pace": self.pace}
-
-
-@dataclass(frozen=True, slots=True)
-class Testbed:
-    """A running mesh."""
-
-    gateway: str
-    inference: str
-    pids: Mapping[str, int]
-
-
-class _Pids:
-    """Keeps the services' process ids and lets their logs go."""
-
-    def __init__(self) -> None:
-        self.pids: dict[str, int] = {}
-
-    def line(self, service: str, line: str) -> None:
-        """See `Reporter`."""
-
-    def ready(self, service: str, pid: int, seconds: float) -> None:
-        """See `Reporter`."""
-        del seconds
-        self.pids[service] = pid
-
-    def note(self, text: str) -> None:
-        """See `Reporter`."""
+    guarded: bool = True
+    trace_ratio: float = 1.0
+    over_http: bool = False
+    """The engine is an OpenAI-compatible server, the same one that peers get, and not part of the mesh."""
+    root: Path = ROOT
+    """The checkout whose services run."""
+    environment: Mapping[str, str] | None = None
+    """Settings of the services beside these."""
+    cores: frozenset[int] = frozenset()
+    """The processors that the services may use; all when none is named."""
+    connections: int = 1
+    """Of the client."""
 
 
 @asynccontextmanager
-async def running(engine: Engine, *, root: Path = ROOT, trace_ratio: float = 1.0) -> AsyncGenerator[Testbed]:
-    """A mesh of the checkout `root` with the profiles `guarded` and `bare` in front of the model `engine`."""
-    with tempfile.TemporaryDirectory(prefix="sm-") as name:
-        directory = Path(name)
-        _configure(directory, engine)
+async def running(bed: Bed, engines: Engines) -> AsyncGenerator[Running]:
+    """A mesh with a model and a profile for each engine."""
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-")))
+        address = await stack.enter_async_context(upstream.serving(engines)) if bed.over_http else ""
+        write_models(directory / "models.yaml", engines, address)
+        _write_profiles(directory / "profiles", engines, guarded=bed.guarded)
         services = plan_mesh(
             directory,
             claim("127.0.0.1:0"),
@@ -78,18 +60,40 @@ async def running(engine: Engine, *, root: Path = ROOT, trace_ratio: float = 1.0
             models=directory / "models.yaml",
             log_format="json",
         )
-        environment = {**os.environ, "SHIELDMESH_GATEWAY_TRACE_RATIO": str(trace_ratio)}
+        environment = {
+            **os.environ,
+            "SHIELDMESH_GATEWAY_TRACE_RATIO": str(bed.trace_ratio),
+            **(bed.environment or {}),
+        }
         targets = {service.name: service.target for service in services}
-        seen = _Pids()
-        async with running_mesh(services, root, environment, seen):
-            yield Testbed(targets["gateway"], targets["inference"], seen.pids)
+        seen = Pids()
+        await stack.enter_async_context(running_mesh(services, bed.root, environment, seen))
+        if bed.cores:
+            processes.confine(seen.pids, set(bed.cores))
+        chat = Load(targets["gateway"], "chat", connections=bed.connections)
+        alone = Load(address, "openai") if bed.over_http else Load(targets["inference"], "engine")
+        yield Running(chat, alone, seen.pids)
 
 
-def _configure(directory: Path, engine: Engine) -> None:
-    (directory / "profiles").mkdir()
-    limits = {"duration": 3_600}
-    for profile, guards in (("guarded", GUARDS), ("bare", {})):
-        policy = {"model": "engine", "limits": limits, **guards}
-        (directory / "profiles" / f"{profile}.yaml").write_text(yaml.safe_dump(policy))
-    model = {"name": "engine", "backend": "replay", "max_running": 4_096, "options": engine.options}
-    (directory / "models.yaml").write_text(yaml.safe_dump({"models": [model]}))
+def write_models(path: Path, engines: Engines, address: str = "") -> None:
+    """A models.yaml with these engines: scripts, or the models of the OpenAI-compatible server at `host:port`."""
+    models: list[dict[str, Any]] = []
+    for name, engine in engines.items():
+        model: dict[str, Any]
+        if engine.real:
+            model = {"backend": "llamacpp", "max_running": 4}
+        elif address:
+            model = {"backend": "openai", "options": {"url": f"http://{address}/v1", "model": name}}
+        else:
+            model = {"backend": "replay", "options": dict(engine.options)}
+        models.append({"name": name, "max_running": 4_096} | model)
+    path.write_text(yaml.safe_dump({"models": models}))
+
+
+def _write_profiles(directory: Path, engines: Engines, *, guarded: bool) -> None:
+    directory.mkdir()
+    for name, engine in engines.items():
+        policy: dict[str, Any] = {"model": name, "limits": {"duration": 3_600}, **(GUARDS if guarded else {})}
+        if engine.real:
+            policy |= {"sampling": {"max_tokens": engine.tokens}, "model_options": engine.options}
+        (directory / f"{name}.yaml").write_text(yaml.safe_dump(policy))

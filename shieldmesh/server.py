@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -18,7 +19,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from shieldmesh import channels, exporting, logs
+from shieldmesh import channels, exporting, logs, workers
 from shieldmesh.admission import Places
 from shieldmesh.conditions import Condition
 from shieldmesh.diagnostics.memory import SpanMemory
@@ -32,8 +33,6 @@ from shieldmesh.interceptors.stopping import Stopping
 from shieldmesh.settings import ServiceSettings
 
 SERVER_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
-    # Two servers on one port would share its calls silently; workers that want that will say so.
-    ("grpc.so_reuseport", 0),
     # The other half of shieldmesh.channels.CHANNEL_OPTIONS: without it such pings end in ENHANCE_YOUR_CALM.
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -79,6 +78,8 @@ def run(
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains: no new calls, the running ones finish within the grace.
 
+    With several workers, each of them does so, and this process looks after them.
+
     Args:
         name: What logs, spans and errors call it.
         settings: What it was told.
@@ -94,6 +95,9 @@ def run(
     """
     identity = ServerIdentity(name, f"{socket.gethostname()}-{secrets.token_hex(3)}", settings.call_cap)
     logs.configure(identity, settings.log_format, settings.log_level)
+    if settings.workers > 1:
+        workers.supervise(_this_module(), settings)
+        return
     memory = SpanMemory()
     if downstream is not None:
         open_service = _diagnosed(open_service, identity, memory, downstream)
@@ -124,7 +128,9 @@ async def _serve(
     stop = _stop_event()
     stopping = Stopping()
     around = MeshInterceptor(identity, (*interceptors, stopping.serve, limited(limits)))
-    server = grpc.aio.server(interceptors=[around], options=SERVER_OPTIONS)
+    # Two servers on one port would share its calls silently; workers want that and say so.
+    options = [*SERVER_OPTIONS, ("grpc.so_reuseport", int(settings.share_port))]
+    server = grpc.aio.server(interceptors=[around], options=options)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     async with open_service(server) as services:
@@ -142,6 +148,13 @@ async def _serve(
         await drain(server, around, stopping, background, settings, not_serving=checks.enter_graceful_shutdown)
     await channels.close()
     _log.info("stopped")
+
+
+def _this_module() -> str:
+    """What `python -m` was given."""
+    spec = sys.modules["__main__"].__spec__
+    assert spec is not None  # noqa: S101  # services are started so
+    return spec.parent or spec.name
 
 
 async def _show(checks: health.aio.HealthServicer, name: str, holds: bool) -> None:

@@ -5,7 +5,7 @@ This is the only place that reads the environment.
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -36,9 +36,14 @@ class ServiceSettings(BaseSettings):
     call_cap: float = Field(default=600.0, gt=0, le=86_400)
     """Seconds that any call may take."""
     metrics_listen: str = ""
-    """Where to serve metrics for Prometheus, at /metrics: `host:port`. Empty: nowhere."""
+    """Where to serve metrics for Prometheus, at /metrics: `host:port`. Empty: nowhere. Each further worker serves its
+    own at the next port."""
     trace_ratio: float = Field(default=1.0, ge=0, le=1)
     """The share of the traces that begin here which are recorded; those of callers are recorded as they decided."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes that serve the address together, each with limits of its own; see docs/scaling.md."""
+    share_port: bool = False
+    """Let other processes of this machine serve the address, too, if they are told the same. Workers are."""
 
 
 TenantId = Annotated[str, Field(pattern=f"^{ID_PATTERN.pattern}$")]
@@ -122,6 +127,12 @@ def load(kind: type[S]) -> S:
     if settings.metrics_listen:
         split_address(settings.metrics_listen, f"{prefix}METRICS_LISTEN")
     return settings
+
+
+def environment(given: ServiceSettings, changes: Mapping[str, object]) -> dict[str, str]:
+    """The environment of a process that is told the same as this one, but for these settings."""
+    prefix = given.model_config.get("env_prefix", "")
+    return {**os.environ, **{f"{prefix}{name}".upper(): str(value) for name, value in changes.items()}}
 
 
 def check_address(address: str, name: str) -> None:

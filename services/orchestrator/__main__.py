@@ -73,6 +73,12 @@ class OrchestratorSettings(LimitedSettings):
 def main() -> None:
     """Runs the service until SIGTERM or SIGINT; a wrong setting or profile ends it with its place."""
     given = settings.load(OrchestratorSettings)
+    if given.workers > 1 and not str(given.turn_log).startswith("redis"):
+        # A client that comes back could not find its turn: it may reach another worker.
+        sys.exit(
+            f"SHIELDMESH_ORCHESTRATOR_WORKERS is {given.workers}, but workers share turns through Redis alone: "
+            "set SHIELDMESH_ORCHESTRATOR_TURN_LOG to redis://…, or have one worker"
+        )
     try:
         flows = Catalogue(find_flows(given.flows).values(), given.modules)
         profiles = LiveProfiles(given.profiles, flows)

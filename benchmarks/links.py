@@ -1,0 +1,40 @@
+"""What links between services would gain, reckoned from what a hop was seen to cost. Pure."""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from . import results
+from .plan import OURS
+from .results import Results
+
+INNER: Final = 4
+"""Messages of a token between services; the fifth is the gateway's to the client, which links leave alone."""
+STEP: Final = 0.002
+"""Seconds in which tokens gather while a writer is busy."""
+RATE: Final = 6_400
+"""Tokens per second of the scenario `paced`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Microseconds for a token, and the size of a batch."""
+
+    now: float
+    inner: float
+    """Of that, what messages between services cost."""
+    batch: float
+    """Tokens that would share one."""
+    batched: float
+    """What messages between services would cost."""
+    after: float
+
+    @classmethod
+    def of(cls, seen: Results) -> Self | None:
+        """None when the run lacks the mesh or the bare hop."""
+        now = seen.range(OURS, "paced", results.cpu_per_token)
+        hop = seen.range("hop", "paced", results.cpu_per_token)
+        if now is None or hop is None:
+            return None
+        inner = min(INNER * hop.middle, now.middle)
+        batch = RATE * STEP
+        return cls(now.middle, inner, batch, inner / batch, now.middle - inner + inner / batch)

@@ -1,0 +1,93 @@
+"""Which systems are measured, in which scenarios."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from . import hop
+from .peers import envoy, litellm, nemo, smg
+from .scenarios import SWEEP
+from .system import System
+from .testbed import Bed, running
+
+OURS = "mesh"
+OURS_HTTP = "mesh-http"
+_GUARDED = "match shields of the default profile (secrets, pii) on both ways"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A system that is started once a round, and what happens to it then."""
+
+    system: System
+    scenarios: Sequence[str]
+    rounds: int = 1
+    """In how many of the first rounds."""
+
+
+def full() -> Sequence[Job]:
+    """Everything, in less than 15 minutes on two cores."""
+    plain, guarded = litellm.systems()
+    http_floor, grpc_floor = envoy.systems()
+    behind = ("paced", "latency", "saturated", "idle")
+    # What cannot follow `paced` shows there what it can deliver at most.
+    slow = ("paced", "latency", "idle")
+    return (
+        Job(_over_http(), behind, rounds=2),
+        Job(_over_http(guarded=False), ("paced", "saturated"), rounds=2),
+        Job(plain, slow, rounds=2),
+        Job(guarded, ("paced", "latency"), rounds=2),
+        Job(smg.system(), behind, rounds=2),
+        Job(nemo.system(), ("paced", "latency"), rounds=2),
+        Job(http_floor, behind, rounds=2),
+        Job(grpc_floor, ("paced", "latency"), rounds=2),
+        Job(hop.system(), ("paced", "latency"), rounds=2),
+        Job(_mesh(), ("paced", "latency", "saturated", "short", "long", "idle"), rounds=2),
+        *(Job(system, ("paced",), rounds=2) for system in _variants()),
+        Job(_one_core(), ("paced", "saturated")),
+        Job(_mesh(), tuple(scenario.name for scenario in SWEEP)),
+        Job(_mesh(), ("idle-2000",)),
+        Job(_mesh(), ("real",)),
+    )
+
+
+def quick() -> Sequence[Job]:
+    """The most telling part, in less than 2 minutes."""
+    plain, _ = litellm.systems()
+    http_floor, _ = envoy.systems()
+    return (
+        Job(_mesh(), ("paced", "latency", "saturated")),
+        *(Job(system, ("paced",)) for system in (_over_http(), plain, smg.system(), http_floor, hop.system())),
+    )
+
+
+def _mesh() -> System:
+    settings = f"Four processes, scripted engine included; {_GUARDED}; every turn traced, SQLite log."
+    return System(OURS, "Shieldmesh, shields on", settings, partial(running, Bed()))
+
+
+def _over_http(*, guarded: bool = True) -> System:
+    what = "shields on" if guarded else "no shields"
+    settings = (
+        f"Four processes, its `openai` backend, asked by gRPC; {_GUARDED if guarded else 'a profile without shields'}."
+    )
+    name = OURS_HTTP if guarded else f"{OURS_HTTP}-bare"
+    return System(name, f"Shieldmesh, {what}", settings, partial(running, Bed(guarded=guarded, over_http=True)))
+
+
+def _variants() -> Sequence[System]:
+    """The mesh with one thing changed."""
+    changed = {
+        "mesh-bare": ("no shields", Bed(guarded=False)),
+        "mesh-sampled": ("1 % of the turns traced", Bed(trace_ratio=0.01)),
+        "mesh-untraced": ("no turn traced", Bed(trace_ratio=0.0)),
+    }
+    return [
+        System(name, f"Shieldmesh, {change}", "As above otherwise.", partial(running, bed))
+        for name, (change, bed) in changed.items()
+    ]
+
+
+def _one_core() -> System:
+    settings = "As above, all services confined to one core; the client has the other one."
+    return System("mesh-one-core", "Shieldmesh on one core", settings, partial(running, Bed(cores=frozenset({0}))))

@@ -1,0 +1,20 @@
+"""What became of turns, as a client saw it. Times are `time.monotonic()`'s, which processes of a machine share."""
+
+from array import array
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Turn:
+    """What became of one turn."""
+
+    due: float
+    times: "array[float]" = field(default_factory=lambda: array("d"))
+    """When each delta came."""
+    tokens: "array[int]" = field(default_factory=lambda: array("L"))
+    """How many tokens it brought."""
+    finished: float | None = None
+    error: str = ""
+    """The status of a turn that failed."""
+    held: int = 0
+    """The most characters that shields held at one time, as the mesh says itself."""
