@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import grpc
 
+from shieldmesh import inprocess
 from shieldmesh.affinity import LoopPool
 from shieldmesh.interceptors.client import ContextChannel
 
@@ -53,12 +54,11 @@ _pool: Final[LoopPool[_Key, ContextChannel]] = LoopPool(ContextChannel.close)
 
 
 def get(target: str, credentials: grpc.ChannelCredentials | None = None, *, retrying: bool = True) -> grpc.aio.Channel:
-    """This loop's channel to `target`: `unix:/path`, `dns:///host:port`, `host:port`, or one of these behind `tls:`.
-
-    It connects when it is first used.
+    """This loop's channel to `target`. It connects when it is first used.
 
     Args:
-        target: The server.
+        target: The server: `unix:/path`, `dns:///host:port`, `host:port`, one of these behind `tls:`, or
+            `inprocess:NAME`.
         credentials: Those of TLS; channels with different ones share nothing. None leaves it to the target: plain text
             or, behind `tls:`, the system's authorities or those of a file (`tls:host:port?ca=/path`).
         retrying: Whether calls are tried again while the server is UNAVAILABLE; not where another can be asked instead.
@@ -90,6 +90,8 @@ async def close() -> None:
 
 
 def _connect(target: str, credentials: grpc.ChannelCredentials | None, retrying: bool) -> grpc.aio.Channel:
+    if target.startswith(inprocess.PREFIX):
+        return inprocess.Channel(target)
     options = [*CHANNEL_OPTIONS, ("grpc.enable_retries", int(retrying))]
     credentials = credentials or _credentials(target)
     if credentials is None:

@@ -5,6 +5,7 @@ import os
 import re
 from typing import Final
 
+from shieldmesh import inprocess
 from shieldmesh.channels import TLS
 
 DEFAULT_URL: Final = "127.0.0.1:50051"
@@ -26,6 +27,8 @@ def parse_url(url: str) -> str:
     """
     if url.startswith("unix:"):
         return _unix(url)
+    if url.startswith(inprocess.PREFIX) and len(url) > len(inprocess.PREFIX):
+        return url
     scheme, separator, rest = url.partition("://")
     if not separator:
         return _hosts(url, url)

@@ -15,7 +15,7 @@ from services.orchestrator.generation import STOP_SECONDS, Rpc, Take
 from services.orchestrator.waiting import until_done
 from shieldmesh import channels, telemetry
 from shieldmesh.client.conversation import message_from_wire, sampling_from_wire, tool_from_wire
-from shieldmesh.client.events import Delta, Event, Finished, FinishReason, Progress, Started, Verdict
+from shieldmesh.client.events import Delta, Event, Finished, FinishReason, Progress, Reconnected, Started, Verdict
 from shieldmesh.errors import Hop, InternalError, MeshError
 from shieldmesh.flow import FlowTurn
 from shieldmesh.module.inference import InferenceTarget
@@ -171,7 +171,7 @@ def _delta(flow: NamedFlow, step: "str | Event") -> generation_pb2.Delta | None:
                 )
                 said.tool_call.CopyFrom(fragment)
             return said
-        case Started() | Verdict() | Progress():
+        case Started() | Verdict() | Progress() | Reconnected():
             return None
         case _:
             raise InternalError(
