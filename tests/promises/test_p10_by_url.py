@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 import shieldmesh
-from gateway.proxy import add_chat_proxy
+from gateway.proxy import add_proxies
 from services.inference.servicer import InferenceServicer
 from shieldmesh import (
     Action,
@@ -88,7 +88,7 @@ async def reached(way: str, directory: Path) -> AsyncGenerator[Doors]:
         for kind, service, interceptors in (("mesh", "gateway", EDGE), ("grpc", "inference", INNER)):
             server, around = _server(way, service, interceptors)
             if kind == "mesh":
-                add_chat_proxy(server, channels.get(mesh.target("orchestrator")))
+                add_proxies(server, channels.get(mesh.target("orchestrator")))
             else:
                 servicer = InferenceServicer(mesh.models, max_characters=1_000_000)
                 inference_pb2_grpc.add_InferenceServiceServicer_to_server(servicer, server)
