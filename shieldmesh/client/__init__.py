@@ -24,7 +24,8 @@ from shieldmesh.client.events import (
 )
 from shieldmesh.client.mesh import Mesh, connect
 from shieldmesh.client.reconnect import Reconnect
-from shieldmesh.client.request import Disconnect
+from shieldmesh.client.request import Disconnect, History
+from shieldmesh.client.sessions import SessionRecord, SessionTurn
 from shieldmesh.client.sync import SyncMesh, connect_sync
 from shieldmesh.client.sync_turn import SyncTurn
 from shieldmesh.client.turn import Turn
@@ -38,6 +39,7 @@ __all__ = [
     "Finding",
     "FinishReason",
     "Finished",
+    "History",
     "Hold",
     "Mesh",
     "Message",
@@ -48,6 +50,8 @@ __all__ = [
     "Result",
     "Role",
     "Sampling",
+    "SessionRecord",
+    "SessionTurn",
     "Started",
     "SyncMesh",
     "SyncTurn",

@@ -15,7 +15,7 @@ from shieldmesh.interceptors import CLIENT
 from shieldmesh.interceptors.call import ClientCall
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 
-_SERVICE: Final = "shieldmesh.v1.ChatService"
+_PACKAGE: Final = "shieldmesh.v1"
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -55,16 +55,16 @@ class Line:
     def ask(
         self,
         name: str,
-        method: "Callable[[chat_pb2_grpc.ChatServiceStub], grpc.UnaryUnaryMultiCallable[Q, A]]",
+        method: "Callable[[grpc.Channel], grpc.UnaryUnaryMultiCallable[Q, A]]",
         call: Call[Q],
     ) -> A:
-        """The response to a call.
+        """The response to a call of the method with this name, such as "ChatService/GetTurn".
 
         Raises:
             MeshError: it failed.
         """
         outgoing = _outgoing(name, self.target, call)
-        rpc = method(chat_pb2_grpc.ChatServiceStub(self._channel))
+        rpc = method(self._channel)
         code = grpc.StatusCode.OK
         try:
             return rpc(call.request, timeout=outgoing.timeout, metadata=tuple(outgoing.metadata))
@@ -81,7 +81,7 @@ class Line:
         Raises:
             MeshError: it failed.
         """
-        name = "Resume" if isinstance(call.request, chat_pb2.ResumeRequest) else "Chat"
+        name = "ChatService/Resume" if isinstance(call.request, chat_pb2.ResumeRequest) else "ChatService/Chat"
         try:
             stream = self._open(call, name)
             try:
@@ -124,7 +124,7 @@ class _Options(TypedDict):
 
 def _outgoing(name: str, target: str, call: Call[Any]) -> ClientCall:  # Any: whatever is asked
     """A call as `shieldmesh.channels` would make it: with the current context's identity, trace and deadline."""
-    outgoing = ClientCall(f"{_SERVICE}/{name}", target, [], call.timeout)
+    outgoing = ClientCall(f"{_PACKAGE}.{name}", target, [], call.timeout)
     with context.use(call.identity):
         for intercept in CLIENT:
             intercept(outgoing)
@@ -140,5 +140,5 @@ def _typed(error: grpc.RpcError, name: str) -> MeshError:
     # A failed blocking call has the two methods that are read of the asynchronous one's error.
     typed = errors.from_rpc_error(cast("grpc.aio.AioRpcError", error))
     if not typed.hops:
-        typed.seen_by(Hop("chat", f"{_SERVICE}/{name}", reason=typed.reason))
+        typed.seen_by(Hop("chat", f"{_PACKAGE}.{name}", reason=typed.reason))
     return typed

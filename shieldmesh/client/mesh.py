@@ -1,6 +1,6 @@
 """The client of a mesh."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 from weakref import WeakSet
@@ -8,7 +8,7 @@ from weakref import WeakSet
 import grpc
 
 from shieldmesh import calls, channels, context
-from shieldmesh.client import wire
+from shieldmesh.client import sessions, wire
 from shieldmesh.client.conversation import Message, Sampling, Tool
 from shieldmesh.client.events import TurnRecord
 from shieldmesh.client.reach import explain
@@ -18,14 +18,16 @@ from shieldmesh.client.request import (
     AnyCall,
     Call,
     Disconnect,
+    History,
     build_call,
     resume_call,
     wrap_call,
 )
+from shieldmesh.client.sessions import SessionRecord, SessionTurn
 from shieldmesh.client.turn import Turn
 from shieldmesh.client.url import DEFAULT_URL, parse_url
 from shieldmesh.errors import MeshError
-from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
+from shieldmesh.v1 import chat_pb2, chat_pb2_grpc, session_pb2_grpc
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -77,6 +79,7 @@ class Mesh:
         tools: Sequence[Tool] = (),
         sampling: Sampling | None = None,
         disconnect: Disconnect | str | None = None,
+        history: History | str | None = None,
         idempotency_key: str = "",
         variables: Mapping[str, str] | None = None,
         values: Mapping[str, str] | None = None,
@@ -91,6 +94,8 @@ class Mesh:
             tools: Functions that the model may call.
             sampling: Overrides of the profile's sampling.
             disconnect: What becomes of the turn when its reader goes away, where the profile lets callers say it.
+            history: Whether the mesh keeps the conversation, where the profile lets callers say it; then `prompt` is
+                what is new.
             idempotency_key: Makes it safe to ask again, in another process, too: 1 to 128 of [A-Za-z0-9._:-]. The same
                 key in the same session stands for one turn.
             variables: What the profile's prompt says of this turn, by the names that the profile declares.
@@ -107,6 +112,7 @@ class Mesh:
             tools=tools,
             sampling=sampling,
             disconnect=disconnect,
+            history=history,
             idempotency_key=idempotency_key,
             variables=variables,
             values=values,
@@ -148,7 +154,7 @@ class Mesh:
             MeshError: the mesh could not do its job.
         """
         call = wrap_call(chat_pb2.GetTurnRequest(turn_id=turn_id), session=session, timeout=timeout)
-        return wire.record(await self._ask(lambda stub: stub.GetTurn, call))
+        return wire.record(await self._ask(lambda channel: chat_pb2_grpc.ChatServiceStub(channel).GetTurn, call))
 
     async def cancel_turn(self, turn_id: str, *, session: str = "", timeout: float | None = DEFAULT_TIMEOUT) -> None:
         """Ends a turn, whoever reads it; returns when nothing is generated any more. Arguments as for `resume`.
@@ -158,7 +164,61 @@ class Mesh:
             MeshError: the mesh could not do its job.
         """
         call = wrap_call(chat_pb2.CancelTurnRequest(turn_id=turn_id), session=session, timeout=timeout)
-        await self._ask(lambda stub: stub.CancelTurn, call)
+        await self._ask(lambda channel: chat_pb2_grpc.ChatServiceStub(channel).CancelTurn, call)
+
+    async def get_session(self, session: str, *, timeout: float | None = DEFAULT_TIMEOUT) -> SessionRecord:
+        """What is known of a session whose history the mesh keeps.
+
+        Raises:
+            NotFoundError: there is no such session for this caller, or its time is over.
+            MeshError: the mesh could not do its job.
+        """
+        call = sessions.get_call(session, timeout)
+        answer = await self._ask(lambda channel: session_pb2_grpc.SessionServiceStub(channel).GetSession, call)
+        return sessions.record(answer.session)
+
+    async def list_sessions(
+        self, *, session: str = "", timeout: float | None = DEFAULT_TIMEOUT
+    ) -> AsyncGenerator[SessionRecord]:
+        """The sessions of the caller's tenant, by id; where nobody is authenticated, `session` alone.
+
+        Raises:
+            MeshError: the mesh could not do its job.
+        """
+        token: str | None = ""
+        while token is not None:
+            call = sessions.list_call(token, session, timeout)
+            page = await self._ask(lambda channel: session_pb2_grpc.SessionServiceStub(channel).ListSessions, call)
+            for each in page.sessions:
+                yield sessions.record(each)
+            token = page.next_page_token or None
+
+    async def list_session_turns(
+        self, session: str, *, timeout: float | None = DEFAULT_TIMEOUT
+    ) -> AsyncGenerator[SessionTurn]:
+        """The turns that are kept of a session, oldest first.
+
+        Raises:
+            NotFoundError: there is no such session for this caller, or its time is over.
+            MeshError: the mesh could not do its job.
+        """
+        token: str | None = ""
+        while token is not None:
+            call = sessions.turns_call(session, token, timeout)
+            page = await self._ask(lambda channel: session_pb2_grpc.SessionServiceStub(channel).ListTurns, call)
+            for each in page.turns:
+                yield sessions.turn(each)
+            token = page.next_page_token or None
+
+    async def delete_session(self, session: str, *, timeout: float | None = DEFAULT_TIMEOUT) -> None:
+        """Deletes a session with all that is kept of it; turns of it that run are stopped.
+
+        Raises:
+            NotFoundError: there is no such session for this caller, or its time is over.
+            MeshError: the mesh could not do its job.
+        """
+        call = sessions.delete_call(session, timeout)
+        await self._ask(lambda channel: session_pb2_grpc.SessionServiceStub(channel).DeleteSession, call)
 
     async def aclose(self) -> None:
         """Cancels the turns of this client that still run."""
@@ -175,10 +235,10 @@ class Mesh:
 
     async def _ask(
         self,
-        method: "Callable[[chat_pb2_grpc.ChatServiceAsyncStub], grpc.aio.UnaryUnaryMultiCallable[Q, A]]",
+        method: "Callable[[grpc.aio.Channel], grpc.aio.UnaryUnaryMultiCallable[Q, A]]",
         call: Call[Q],
     ) -> A:
-        rpc = method(chat_pb2_grpc.ChatServiceStub(channels.get(self.target)))
+        rpc = method(channels.get(self.target))
         try:
             with context.use(call.identity):
                 return await calls.unary(rpc, call.request, timeout=call.timeout)

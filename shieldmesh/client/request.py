@@ -35,6 +35,15 @@ class Disconnect(StrEnum):
     """It goes on for as long as its profile allows."""
 
 
+class History(StrEnum):
+    """Who keeps the history of a conversation."""
+
+    NONE = "none"
+    """The caller: each request brings all of it."""
+    KEEP = "keep"
+    """The mesh, under the session's id: a request brings what is new."""
+
+
 Q = TypeVar("Q")
 
 
@@ -59,6 +68,7 @@ def build_call(
     tools: Sequence[Tool] = (),
     sampling: Sampling | None = None,
     disconnect: Disconnect | str | None = None,
+    history: History | str | None = None,
     idempotency_key: str = "",
     variables: Mapping[str, str] | None = None,
     values: Mapping[str, str] | None = None,
@@ -76,6 +86,7 @@ def build_call(
         tools=[tool_to_wire(tool, index) for index, tool in enumerate(tools)],
         sampling=sampling_to_wire(sampling),
         disconnect=_disconnect(disconnect),
+        history=_history(history),
         idempotency_key=_key(idempotency_key),
         variables={
             unicode(name, "variables"): unicode(value, "variables") for name, value in (variables or {}).items()
@@ -143,3 +154,16 @@ def _disconnect(disconnect: Disconnect | str | None) -> chat_pb2.Disconnect.Valu
             f"disconnect must be one of {', '.join(_DISCONNECTS)}; it is {disconnect!r}", field="disconnect"
         )
     return _DISCONNECTS[Disconnect(disconnect)]
+
+
+_HISTORIES: Final = {History.NONE: chat_pb2.HISTORY_NONE, History.KEEP: chat_pb2.HISTORY_KEEP}
+
+
+def _history(history: History | str | None) -> chat_pb2.History.ValueType:
+    if history is None:
+        return chat_pb2.HISTORY_UNSPECIFIED
+    if history not in _HISTORIES:
+        raise InvalidArgumentError(
+            f"history must be one of {', '.join(_HISTORIES)}; it is {history!r}", field="history"
+        )
+    return _HISTORIES[History(history)]

@@ -4,11 +4,11 @@ It stands on gRPC's own blocking calls instead of a loop in a hidden thread: tho
 any thread, are cancelled when they are dropped, and leave nothing that could hold up the interpreter's exit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from shieldmesh.client import wire
+from shieldmesh.client import sessions, wire
 from shieldmesh.client.conversation import Message, Sampling, Tool
 from shieldmesh.client.events import TurnRecord
 from shieldmesh.client.line import Line
@@ -17,13 +17,15 @@ from shieldmesh.client.request import (
     DEFAULT_TIMEOUT,
     AnyCall,
     Disconnect,
+    History,
     build_call,
     resume_call,
     wrap_call,
 )
+from shieldmesh.client.sessions import SessionRecord, SessionTurn
 from shieldmesh.client.sync_turn import SyncTurn
 from shieldmesh.client.url import DEFAULT_URL, parse_url
-from shieldmesh.v1 import chat_pb2
+from shieldmesh.v1 import chat_pb2, chat_pb2_grpc, session_pb2_grpc
 
 
 def connect_sync(url: str = DEFAULT_URL, *, reconnect: Reconnect | None = DEFAULT_RECONNECT) -> "SyncMesh":
@@ -61,6 +63,7 @@ class SyncMesh:
         tools: Sequence[Tool] = (),
         sampling: Sampling | None = None,
         disconnect: Disconnect | str | None = None,
+        history: History | str | None = None,
         idempotency_key: str = "",
         variables: Mapping[str, str] | None = None,
         values: Mapping[str, str] | None = None,
@@ -78,6 +81,7 @@ class SyncMesh:
             tools=tools,
             sampling=sampling,
             disconnect=disconnect,
+            history=history,
             idempotency_key=idempotency_key,
             variables=variables,
             values=values,
@@ -112,7 +116,8 @@ class SyncMesh:
             MeshError: as of `Mesh.get_turn`.
         """
         call = wrap_call(chat_pb2.GetTurnRequest(turn_id=turn_id), session=session, timeout=timeout)
-        return wire.record(self._line.ask("GetTurn", lambda stub: stub.GetTurn, call))
+        method = "ChatService/GetTurn"
+        return wire.record(self._line.ask(method, lambda channel: chat_pb2_grpc.ChatServiceStub(channel).GetTurn, call))
 
     def cancel_turn(self, turn_id: str, *, session: str = "", timeout: float | None = DEFAULT_TIMEOUT) -> None:
         """Ends a turn, whoever reads it; see `Mesh.cancel_turn`.
@@ -121,7 +126,55 @@ class SyncMesh:
             MeshError: as of `Mesh.cancel_turn`.
         """
         call = wrap_call(chat_pb2.CancelTurnRequest(turn_id=turn_id), session=session, timeout=timeout)
-        self._line.ask("CancelTurn", lambda stub: stub.CancelTurn, call)
+        method = "ChatService/CancelTurn"
+        self._line.ask(method, lambda channel: chat_pb2_grpc.ChatServiceStub(channel).CancelTurn, call)
+
+    def get_session(self, session: str, *, timeout: float | None = DEFAULT_TIMEOUT) -> SessionRecord:
+        """What is known of a session; see `Mesh.get_session`.
+
+        Raises:
+            MeshError: as of `Mesh.get_session`.
+        """
+        method, call = "SessionService/GetSession", sessions.get_call(session, timeout)
+        answer = self._line.ask(method, lambda channel: session_pb2_grpc.SessionServiceStub(channel).GetSession, call)
+        return sessions.record(answer.session)
+
+    def list_sessions(self, *, session: str = "", timeout: float | None = DEFAULT_TIMEOUT) -> Generator[SessionRecord]:
+        """The sessions of the caller; see `Mesh.list_sessions`.
+
+        Raises:
+            MeshError: as of `Mesh.list_sessions`.
+        """
+        token: str | None = ""
+        while token is not None:
+            method, call = "SessionService/ListSessions", sessions.list_call(token, session, timeout)
+            page = self._line.ask(
+                method, lambda channel: session_pb2_grpc.SessionServiceStub(channel).ListSessions, call
+            )
+            yield from map(sessions.record, page.sessions)
+            token = page.next_page_token or None
+
+    def list_session_turns(self, session: str, *, timeout: float | None = DEFAULT_TIMEOUT) -> Generator[SessionTurn]:
+        """The turns that are kept of a session; see `Mesh.list_session_turns`.
+
+        Raises:
+            MeshError: as of `Mesh.list_session_turns`.
+        """
+        token: str | None = ""
+        while token is not None:
+            method, call = "SessionService/ListTurns", sessions.turns_call(session, token, timeout)
+            page = self._line.ask(method, lambda channel: session_pb2_grpc.SessionServiceStub(channel).ListTurns, call)
+            yield from map(sessions.turn, page.turns)
+            token = page.next_page_token or None
+
+    def delete_session(self, session: str, *, timeout: float | None = DEFAULT_TIMEOUT) -> None:
+        """Deletes a session; see `Mesh.delete_session`.
+
+        Raises:
+            MeshError: as of `Mesh.delete_session`.
+        """
+        method, call = "SessionService/DeleteSession", sessions.delete_call(session, timeout)
+        self._line.ask(method, lambda channel: session_pb2_grpc.SessionServiceStub(channel).DeleteSession, call)
 
     def close(self) -> None:
         """Cancels the turns that still run, whichever thread reads them, and closes the connection."""

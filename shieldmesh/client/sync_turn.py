@@ -12,7 +12,7 @@ from shieldmesh.client.line import Line
 from shieldmesh.client.reconnect import Reading
 from shieldmesh.client.request import Call
 from shieldmesh.errors import MeshError
-from shieldmesh.v1 import chat_pb2
+from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 
 
 class SyncTurn:
@@ -83,4 +83,4 @@ def _end(line: Line, call: Call[chat_pb2.CancelTurnRequest]) -> None:
     """Ends a turn that waits for its reader. If that fails, its grace ends it."""
     if not line.closed and not sys.is_finalizing():
         with suppress(MeshError):
-            line.ask("CancelTurn", lambda stub: stub.CancelTurn, call)
+            line.ask("ChatService/CancelTurn", lambda channel: chat_pb2_grpc.ChatServiceStub(channel).CancelTurn, call)
