@@ -52,11 +52,12 @@ def test_what_is_wrong_is_named_with_file_line_and_field(tmp_path: Path, text: s
 
 def test_the_documented_example_is_right(tmp_path: Path) -> None:
     """What docs/models.md shows loads as it stands there."""
-    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL)
+    # Those behind the first are more entries of its list.
+    examples = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL)
     file = tmp_path / "models.yaml"
-    file.write_text(example)
+    file.write_text("".join(examples))
     models = load(file, {"VLLM_KEY": "sk"}).models
-    assert [model.backend for model in models] == ["openai", "openai", "openai", "grpc"]
+    assert [model.backend for model in models] == ["openai", "openai", "openai", "grpc", "openai"]
 
 
 OPENAI = "models:\n- name: a\n  backend: openai\n  options:\n    url: https://h/v1\n    model: m\n    api_key: "
