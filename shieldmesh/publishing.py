@@ -78,6 +78,11 @@ def published_to(take: Take) -> Generator[None]:
         outlet.close()
 
 
+def _nowhere(message: progress_pb2.Progress) -> bool:
+    del message
+    return False
+
+
 class _Outlet:
     """Where the results of one call go; for any thread."""
 
@@ -110,6 +115,8 @@ class _Outlet:
         """Takes nothing any more."""
         with self._lock:
             self._open = False
+            # Whoever keeps the context of a call that is over, as a timer that was cancelled does, keeps no turn.
+            self._take = _nowhere
 
     def _arrive(self, message: progress_pb2.Progress) -> None:
         with self._lock:

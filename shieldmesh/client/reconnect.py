@@ -3,27 +3,30 @@
 ```text
 Chat ──▶ started, 2, 3 ── ✗ ──▶ Resume after 3 ──▶ 4, 5 ── ✗ ──▶ Resume after 5 ──▶ 6, finished
 Chat ── ✗ ──▶ Chat with the same key and session ──▶ started, 2 …
+Chat ── RESOURCE_EXHAUSTED, RetryInfo ──▶ the same, after its time, while the budget allows it
 ```
 """
 
 import random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import grpc
 
+from shieldmesh.budget import RetryBudget
 from shieldmesh.client.events import Event, Reconnected
 from shieldmesh.client.reach import answered
 from shieldmesh.client.request import AnyCall, Call, after_of
 from shieldmesh.client.wire import EventReader
 from shieldmesh.context import new_id
-from shieldmesh.errors import DeadlineExceededError, MeshError, UnavailableError, seconds
+from shieldmesh.errors import DeadlineExceededError, MeshError, ResourceExhaustedError, UnavailableError, seconds
 from shieldmesh.v1 import chat_pb2
 
 SHORTEST_DELAY: Final = 0.05
 """Seconds before a first call anew, at most; each further one waits twice as long."""
 LONGEST_DELAY: Final = 1.0
+_BUDGET: Final = 20
 
 _BREAKS: Final = frozenset(
     {
@@ -58,6 +61,8 @@ class Acquaintance:
     """What a client knows of its mesh. One that has never answered is not waited for: its URL may be wrong."""
 
     answered: bool = False
+    budget: RetryBudget = field(default_factory=lambda: RetryBudget(_BUDGET))
+    """For asking again what a service of the mesh did not take; connections that break cost it nothing."""
 
 
 class Reading:
@@ -113,8 +118,11 @@ class Reading:
             cancelled = message.started.disconnect == chat_pb2.DISCONNECT_CANCEL
             self._waits_for_us = cancelled and seconds(message.started.reconnect_grace) > 0
         events: list[Event] = [] if event is None else [event]
+        if after == 0:
+            self._mesh.budget.succeeded()
         if self._broken is not None:
-            events.insert(0, Reconnected(after, self._attempts, self._broken))
+            if not isinstance(self._broken, ResourceExhaustedError):
+                events.insert(0, Reconnected(after, self._attempts, self._broken))
             self._broken = None
         return events
 
@@ -135,12 +143,15 @@ class Reading:
         """
         self._over = True
         self._mesh.answered = self._mesh.answered or bool(answered(error))
-        if self._policy is None or not self._mesh.answered or not _is_break(error, begun=self.sequence > 0):
+        begun = self.sequence > 0
+        again = _is_refusal(error, begun) or _is_break(error, begun)
+        if self._policy is None or not self._mesh.answered or not again or not self._may_repeat(error, begun):
             raise self._cause(error)
         now = time.monotonic()
         if self._broken is None:
             self._broken, self._since, self._attempts = error, now, 0
         delay = min(LONGEST_DELAY, SHORTEST_DELAY * (1 << self._attempts)) * random.uniform(0.5, 1)  # noqa: S311  # no secret
+        delay = max(delay, error.retry_after or 0.0)
         self._attempts += 1
         limit = self._since + self._policy.time
         if self._deadline is not None:
@@ -159,6 +170,13 @@ class Reading:
             return None
         return Call(chat_pb2.CancelTurnRequest(turn_id=self._turn), self._first.identity, CANCEL_SECONDS)
 
+    def _may_repeat(self, error: MeshError, begun: bool) -> bool:
+        """Whether the budget allows for a call like the one that failed; what a service did not take costs it."""
+        if begun or not (error.hops and error.hops[-1].instance):
+            return True
+        self._mesh.budget.failed()
+        return self._mesh.budget.allows
+
     def _cause(self, error: MeshError) -> MeshError:
         """The error to tell: what broke the connection, where the turn or the time was gone before it stood again."""
         told = isinstance(error, DeadlineExceededError) or error.reason in _GONE
@@ -173,7 +191,12 @@ _GONE: Final = frozenset({"TURN_NOT_FOUND", "TURN_CANCELLED"})
 """A turn that was not kept, or that ended because its reader was away."""
 
 
-def _is_break(error: MeshError, *, begun: bool) -> bool:
+def _is_refusal(error: MeshError, begun: bool) -> bool:
+    """Whether there was no place for the turn, and the mesh said when to come back."""
+    return isinstance(error, ResourceExhaustedError) and error.retry_after is not None and not begun
+
+
+def _is_break(error: MeshError, begun: bool) -> bool:
     """Whether the way to the turn broke, and not the turn.
 
     1. Nobody of the mesh answered, or a service on the way could not reach the next one.

@@ -11,12 +11,13 @@ from opentelemetry import trace
 from services.inference.backend import Finish, Generation, Step, Usage
 from services.inference.patience import Patience, StoppedError
 from shieldmesh import context
+from shieldmesh.budget import RetryBudget
 from shieldmesh.errors import MeshError
 from shieldmesh.telemetry import Name
 
 from .members import Endpoint, Member, Members
 from .options import Circuit, Retries
-from .retries import Budget, with_retries
+from .retries import with_retries
 
 Q = TypeVar("Q")
 Answer = tuple[Member[Q], AsyncGenerator[Sequence[Step], None], Sequence[Step] | None]
@@ -46,7 +47,7 @@ class PooledBackend(Generic[Q]):
         """`name` is what the mesh calls the model."""
         self.members = Members([Member(name, endpoint, rules.circuit) for endpoint in endpoints])
         self.rules = rules
-        self.budget = Budget(rules.retries.budget)
+        self.budget = RetryBudget(rules.retries.budget)
 
     @property
     def generated_tokens(self) -> int:

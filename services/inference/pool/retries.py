@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
+from shieldmesh.budget import RetryBudget
 from shieldmesh.errors import MeshError
 
 from .options import Retries
@@ -14,41 +15,16 @@ from .options import Retries
 T = TypeVar("T")
 
 _LONGEST_PAUSE: Final = 10.0
-_EARNED: Final = 0.1
 _EARLY: Final = 0.01
 """Seconds that a timer may fire before its time: event loops count in milliseconds."""
 
 _log = logging.getLogger("shieldmesh.inference.pool")
 
 
-class Budget:
-    """What a model may spend on retries, so that they never multiply the load of a server in trouble.
-
-    The scheme is that of gRPC's retry throttling.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._left = float(size)
-
-    def succeeded(self) -> None:
-        """A request did well."""
-        self._left = min(self._size, self._left + _EARNED)
-
-    def failed(self) -> None:
-        """A request did not."""
-        self._left = max(0.0, self._left - 1)
-
-    @property
-    def allows(self) -> bool:
-        """Whether a retry may be."""
-        return self._left > self._size / 2
-
-
 async def with_retries(
     attempt: Callable[[], Awaitable[T]],
     options: Retries,
-    budget: Budget,
+    budget: RetryBudget,
     *,
     passing: Callable[[MeshError], bool],
     allowed: Callable[[], bool],
