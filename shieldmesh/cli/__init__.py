@@ -2,7 +2,7 @@
 
 import typer
 
-from shieldmesh.cli import profiles, shields
+from shieldmesh.cli import profiles, sessions, shields
 from shieldmesh.cli.chat import chat
 from shieldmesh.cli.demo import demo
 from shieldmesh.cli.doctor import doctor
@@ -34,5 +34,6 @@ def build_app() -> typer.Typer:
     for command in COMMANDS:
         app.command()(command)
     app.add_typer(profiles.build_group(), name="profiles")
+    app.add_typer(sessions.build_group(), name="sessions")
     app.add_typer(shields.build_group(), name="shields")
     return app

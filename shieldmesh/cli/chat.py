@@ -12,7 +12,7 @@ from shieldmesh.cli.calltree import CallTree, call_tree, render
 from shieldmesh.client.conversation import Message
 from shieldmesh.client.events import Event, Finished, Started
 from shieldmesh.client.mesh import connect
-from shieldmesh.client.request import DEFAULT_TIMEOUT
+from shieldmesh.client.request import DEFAULT_TIMEOUT, History
 from shieldmesh.client.turn import Turn
 from shieldmesh.client.url import DEFAULT_URL
 from shieldmesh.errors import MeshError
@@ -36,6 +36,9 @@ def chat(
     ] = DEFAULT_URL,
     profile: Annotated[str, typer.Option(help="The policy to use.")] = "default",
     session: Annotated[str, typer.Option(help="The conversation this belongs to; without it a new one.")] = "",
+    history: Annotated[
+        History | None, typer.Option(help="Whether the mesh keeps the conversation, where the profile lets you say it.")
+    ] = None,
     var: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE: a variable of the profile's prompt. May be repeated.")
     ] = None,
@@ -69,7 +72,14 @@ def chat(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--url") from None
     try:
-        turn = mesh.chat(messages, profile=profile, session=session, variables=_variables(var or []), timeout=timeout)
+        turn = mesh.chat(
+            messages,
+            profile=profile,
+            session=session,
+            history=history,
+            variables=_variables(var or []),
+            timeout=timeout,
+        )
         tree = asyncio.run(converse(turn, answer))
     except MeshError as error:
         answer.end_line()
