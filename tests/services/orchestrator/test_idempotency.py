@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.orchestrator.log.sqlite import SqliteLog
-from services.orchestrator.log.turn_log import Claim
+from services.orchestrator.log.turn_log import Claim, Record
 from shieldmesh import calls, context
 from shieldmesh.context import RequestContext, new_id
 from shieldmesh.errors import InternalError, InvalidArgumentError, UnavailableError
@@ -165,6 +165,23 @@ async def test_a_turn_that_never_began_frees_its_key(tmp_path: Path) -> None:
             await ask(stub, request())
         patched.undo()
         assert text_of(await ask(stub, request())) == "generation 1 and its end"
+
+
+async def test_a_turn_that_is_about_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks again before the log knows the turn, as another replica may, waits for it."""
+    model = Counted()
+    model.go.set()
+    find, unknown = SqliteLog.find, 3
+
+    async def late(log: SqliteLog, turn: str) -> Record | None:
+        nonlocal unknown
+        unknown -= 1
+        return await find(log, turn) if unknown < 0 else None
+
+    async with serving_one(model, tmp_path) as stub:
+        first = await ask(stub, request())
+        monkeypatch.setattr(SqliteLog, "find", late)
+        assert await ask(stub, request()) == first
 
 
 async def test_a_call_that_grpc_repeats(tmp_path: Path) -> None:

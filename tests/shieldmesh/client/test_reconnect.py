@@ -133,6 +133,39 @@ async def test_the_end_of_a_turn_is_its_end(reader: Read, error: MeshError) -> N
 
 
 @pytest.mark.parametrize(
+    "code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED]
+)
+async def test_a_proxy_that_refuses(code: grpc.StatusCode) -> None:
+    """What is no break is none either when nobody of the mesh says it."""
+    chat = FlakyChat([(4, code)])
+    async with serving(chat) as url:
+        with pytest.raises(MeshError) as caught:
+            await read(url)
+    assert (caught.value.code, len(chat.asked)) == (code, 1)
+
+
+@both
+async def test_a_mesh_that_has_never_answered(reader: Read) -> None:
+    """It is not waited for."""
+    chat = FlakyChat([(0, grpc.StatusCode.INTERNAL)])
+    async with serving(chat) as url:
+        with pytest.raises(shieldmesh.InternalError):
+            await reader(url)
+    assert len(chat.asked) == 1
+
+
+def test_a_call_gets_the_time_that_is_left() -> None:
+    """The turn's timeout is that of all its calls together."""
+    reading = Reading(build_call("hi", timeout=LIMIT), SHORT, Acquaintance(answered=True))
+    first = reading.call().timeout
+    assert first is not None
+    reading.failed(errors.UnavailableError("broke", hops=[Hop("gateway", "Chat")]))
+    again = reading.call().timeout
+    assert again is not None
+    assert again < first
+
+
+@pytest.mark.parametrize(
     "error",
     [
         at(errors.UnavailableError("down"), "gateway", "-orchestrator"),
