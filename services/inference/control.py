@@ -1,4 +1,4 @@
-"""What the caller says after it opened a generation: nothing, or stop."""
+"""What the caller says after it opened a generation: how much it has taken, or stop."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from shieldmesh.errors import InvalidArgumentError
-from shieldmesh.v1 import inference_pb2
+from shieldmesh.v1 import generation_pb2, inference_pb2
+from shieldmesh.window import Window
 
 from .backend import Generation
 
@@ -28,10 +29,14 @@ async def opening(requests: Requests) -> inference_pb2.GenerateOpen:
 
 
 class Control:
-    """Stops a generation when the caller says so."""
+    """Stops a generation when the caller says so, and has it wait for one that does not follow."""
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, window: Window | None = None) -> None:
+        """`window`: how far the generation may be ahead; None: as far as it gets."""
         self._generation = generation
+        self._window = window
+        self._room = asyncio.Event()
+        self._room.set()
         self._stopped = asyncio.Event()
         self._misused = False
 
@@ -48,28 +53,49 @@ class Control:
                 await asyncio.wait([task])
         return None if task.cancelled() else task.result()
 
+    def sent(self, delta: generation_pb2.Delta) -> None:
+        """The caller is sent output."""
+        if self._window is not None:
+            self._window.add(delta)
+            if self._window.used_up and not self._stopped.is_set():
+                self._room.clear()
+
+    async def room(self) -> None:
+        """Returns when more may be generated, or nothing is to be any more."""
+        if not self._room.is_set():
+            await self._room.wait()
+
     async def listen(self, requests: Requests) -> None:
-        """Waits for a second request; closing the sending side changes nothing."""
+        """Hears the requests after the first, to the first stop; closing the sending side changes nothing."""
         async for request in requests:
+            if request.HasField("credit") and self._window is not None:
+                self._window.grant(request.credit)
+                if not self._window.used_up:
+                    self._room.set()
+                continue
             self._misused = not request.HasField("stop")
             self._generation.stop()
             self._stopped.set()
+            self._room.set()
             return
 
     def check(self) -> None:
         """Raises an InvalidArgumentError if what came was no stop; the generation was stopped then, too."""
         if self._misused:
-            raise InvalidArgumentError("request: after open, only stop may follow", field="request")
+            message = "request: after open, only stop may follow and, where there is a window, credit"
+            raise InvalidArgumentError(message, field="request")
 
 
 @asynccontextmanager
-async def listening(requests: Requests, generation: Generation) -> AsyncGenerator[Control]:
+async def listening(
+    requests: Requests, generation: Generation, window: Window | None = None
+) -> AsyncGenerator[Control]:
     """Listens to the caller inside the block.
 
     Raises:
         InvalidArgumentError: when leaving the block, if the caller sent something that is no stop.
     """
-    control = Control(generation)
+    control = Control(generation, window)
     # No TaskGroup: one around a `yield` would wrap the GeneratorExit of a cancelled call in a group.
     listener = asyncio.create_task(control.listen(requests))
     try:

@@ -10,10 +10,11 @@ from shieldmesh import validation
 from shieldmesh.errors import USAGE_KEY
 from shieldmesh.publishing import progress
 from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
+from shieldmesh.window import Window
 
 from .backend import Finish, FinishReason, Generation, Output, Usage
 from .coalescing import coalesce
-from .control import listening, opening
+from .control import Control, listening, opening
 from .listing import described
 from .observation import Observation
 from .registry import Registry, ServedModel
@@ -37,17 +38,18 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         model = self._models.find(request.model)
         self._check(request)
         generation = model.backend.generate(from_request(request))
+        window = Window(request.window) if request.HasField("window") else None
         async with AsyncExitStack() as stack:
-            control = await stack.enter_async_context(listening(request_iterator, generation))
+            control = await stack.enter_async_context(listening(request_iterator, generation, window))
             if model.admission.running >= model.admission.max_running:
                 progress("queue", {"waiting": model.admission.waiting + 1})
             queued = await control.unless_stopped(stack.enter_async_context(model.admission.place()))
             if queued is None:
                 yield finished_event(FinishReason.CANCELLED, Usage(), first_token=None, total=0.0)
                 return
-            yield started_event(model.name, queued)
+            yield started_event(model.name, queued, request)
             try:
-                async with aclosing(_events(model, generation, queued)) as events:
+                async with aclosing(_events(model, generation, queued, control)) as events:
                     async for event in events:
                         yield event
             except BaseException:
@@ -69,7 +71,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
 
 
 async def _events(
-    model: ServedModel, generation: Generation, queued: float
+    model: ServedModel, generation: Generation, queued: float, control: Control
 ) -> AsyncGenerator[inference_pb2.GenerateEvent, None]:
     """The deltas of a running generation and its end. Whatever gathered while one was written makes up the next."""
     with Observation(model, generation, queued) as seen:
@@ -79,7 +81,10 @@ async def _events(
                 if outputs:
                     seen.tokens_came()
                 for output in coalesce(outputs):
-                    yield delta_event(output)
+                    event = delta_event(output)
+                    control.sent(event.delta)
+                    yield event
+                await control.room()
                 if isinstance(batch[-1], Finish):
                     seen.ended(batch[-1].reason)
         if seen.reason is None:

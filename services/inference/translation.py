@@ -37,9 +37,10 @@ def from_request(request: inference_pb2.GenerateOpen) -> GenerationRequest:
     )
 
 
-def started_event(model: str, queued: float) -> inference_pb2.GenerateEvent:
-    """The first event: admitted after `queued` seconds."""
-    started = inference_pb2.GenerateStarted(model=model, queued=duration(queued))
+def started_event(model: str, queued: float, asked: inference_pb2.GenerateOpen) -> inference_pb2.GenerateEvent:
+    """The first event: admitted after `queued` seconds, with the window that was asked for."""
+    window = asked.window if asked.HasField("window") else None
+    started = inference_pb2.GenerateStarted(model=model, queued=duration(queued), window=window)
     return inference_pb2.GenerateEvent(started=started)
 
 

@@ -17,6 +17,7 @@ from shieldmesh.settings import LimitedSettings
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc, session_pb2, session_pb2_grpc
 from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
 from shieldmesh.v1.shield_pb2_grpc import ShieldServiceStub
+from shieldmesh.window import BYTES, TOKENS
 
 from .flows.catalogue import Catalogue, CatalogueError, find_flows
 from .live import LiveProfiles
@@ -53,10 +54,10 @@ class OrchestratorSettings(LimitedSettings):
     """URLs of modules that flows may call, letter by letter as profiles name them."""
     watch_profiles: bool = True
     """Use profiles as soon as their files change, without a restart."""
-    window: int = Field(default=16_384, ge=1, le=10_000_000)
+    window: int = Field(default=BYTES, ge=1, le=10_000_000)
     """Bytes of released text that may wait for a slow client."""
-    ahead: int = Field(default=1_024, ge=1, le=10_000_000)
-    """Tokens that may wait for a slow client."""
+    ahead: int = Field(default=TOKENS, ge=1, le=10_000_000)
+    """Tokens that may wait for a slow client, and that a model may be ahead of what was taken from it."""
     turn_log: Path | None = None
     """The file that keeps what turns released, for one process alone; None: a temporary one that goes with it."""
     turn_retention: float = Field(default=3_600.0, ge=0, le=31_536_000)

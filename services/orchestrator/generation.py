@@ -11,6 +11,7 @@ from shieldmesh import calls
 from shieldmesh.ending import GenerationEnding
 from shieldmesh.errors import InternalError
 from shieldmesh.v1 import inference_pb2
+from shieldmesh.window import Window
 
 from .waiting import until_done
 
@@ -38,36 +39,60 @@ async def generate(rpc: "Rpc", opening: inference_pb2.GenerateOpen, take: Take, 
         MeshError: the service failed.
     """
     async with calls.bidi(rpc) as call:
-        opened = asyncio.Event()
+        talk = _Talk(call)
         ending = GenerationEnding()
         call.add_done_callback(ending.note)
-        reader = asyncio.create_task(_converse(call, opening, opened, ending, take))
+        reader = asyncio.create_task(_converse(talk, opening, ending, take))
         try:
             await asyncio.shield(reader)
         finally:
             if not reader.done():
                 let_go()
-                await until_done(asyncio.create_task(_stop(call, opened, reader)))
+                await until_done(asyncio.create_task(_stop(talk, reader)))
 
 
-async def _converse(
-    call: "Call", opening: inference_pb2.GenerateOpen, opened: asyncio.Event, ending: GenerationEnding, take: Take
-) -> None:
+class _Talk:
+    """A call in which things are said one after the other, by more than one task.
+
+    An engine can be done before a write is, well or not: that fails then, and what the engine said is there to be read.
+
+    Attributes:
+        opened: Set when the opening has been said, or cannot be.
+    """
+
+    def __init__(self, call: "Call") -> None:
+        self.call = call
+        self.opened = asyncio.Event()
+        self._writing = asyncio.Lock()
+
+    async def say(self, request: inference_pb2.GenerateRequest) -> None:
+        """Says it, unless the call has ended."""
+        async with self._writing:
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self.call.write(request)
+
+
+async def _converse(talk: _Talk, opening: inference_pb2.GenerateOpen, ending: GenerationEnding, take: Take) -> None:
     finished = False
+    window: Window | None = None
     try:
-        # An engine can be done before this write is: it fails then, and what the engine said is there to be read.
-        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await call.write(inference_pb2.GenerateRequest(open=opening))
+        await talk.say(inference_pb2.GenerateRequest(open=opening))
     finally:
-        opened.set()
+        talk.opened.set()
     try:
-        async for event in call:
+        async for event in talk.call:
             finished = event.HasField("finished")
             await take(event)
+            if event.HasField("started") and event.started.HasField("window"):
+                window = Window(event.started.window)
+            elif window is not None and event.HasField("delta"):
+                window.add(event.delta)
+                if window.half_used:
+                    await talk.say(inference_pb2.GenerateRequest(credit=window.credit()))
     except grpc.aio.AioRpcError:
         if finished:
             return  # all was said: what failed is a write that came too late
-        await ending.heard(call)
+        await ending.heard(talk.call)
         if ending.usage is not None:
             await take(inference_pb2.GenerateEvent(finished=inference_pb2.GenerateFinished(usage=ending.usage)))
         raise
@@ -75,14 +100,13 @@ async def _converse(
         raise InternalError("the inference service ended before it had finished", reason="ENGINE_BROKEN")
 
 
-async def _stop(call: "Call", opened: asyncio.Event, reader: asyncio.Task[None]) -> None:
+async def _stop(talk: _Talk, reader: asyncio.Task[None]) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(STOP_SECONDS):
             # Cut off while the opening is on its way, an engine could begin that nobody accounts for.
-            await opened.wait()
+            await talk.opened.wait()
             # It may have ended already. Whatever is wrong with it, the turn is over and has its own reason.
-            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                await call.write(inference_pb2.GenerateRequest(stop=inference_pb2.GenerateStop()))
+            await talk.say(inference_pb2.GenerateRequest(stop=inference_pb2.GenerateStop()))
             await asyncio.wait([reader])
     reader.cancel()
     await asyncio.wait([reader])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from shieldmesh.v1 import chat_pb2, generation_pb2, shield_pb2
-from shieldmesh.window import text_size
+from shieldmesh.window import delta_size, text_size
 
 from .mailbox import Measure
 
@@ -36,10 +36,7 @@ class Events:
         if item.HasField("progress"):
             return item.progress.ByteSize(), 0
         delta = item.delta
-        size = text_size(delta.text) + text_size(delta.reasoning)
-        if delta.HasField("tool_call"):
-            size += text_size(delta.tool_call.arguments)
-        return size, delta.token_count
+        return delta_size(delta), delta.token_count
 
 
 class Texts:

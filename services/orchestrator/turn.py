@@ -26,6 +26,7 @@ from shieldmesh.profile.policy import Disconnect
 from shieldmesh.publishing import forward, published_to
 from shieldmesh.telemetry import Name, SpanName, trace_id, tracer
 from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2, progress_pb2, shield_pb2
+from shieldmesh.window import TOKENS
 
 from .account import Account
 from .disconnect import to_wire
@@ -55,8 +56,8 @@ class Services:
     models: "InferenceServiceAsyncStub"
     window: int
     """Bytes of text that may wait for the shields, and for the client, before the model's stream is read no further."""
-    ahead: int = 1_024
-    """Tokens that may wait for the client then."""
+    ahead: int = TOKENS
+    """Tokens that may wait for the client, and on the way from the model, then."""
     shadows: Shadows = field(default_factory=Shadows)
     """The candidates that run beside turns."""
     places: Places = field(default_factory=lambda: Places("orchestrator"))
@@ -251,10 +252,12 @@ class Turn:
                 await self._generate()
 
     async def _generate(self) -> None:
+        opening = self._prompt.opening()
+        opening.window.tokens, opening.window.bytes = self._services.ahead, self._services.window
         await run_flow(
             self._services.flows,
             self._policy,
-            self._prompt.opening(),
+            opening,
             rpc=self._services.models.Generate,
             take=self._take,
             let_go=self._let_go,

@@ -56,6 +56,7 @@ class GenerateRequest(google.protobuf.message.Message):
 
     OPEN_FIELD_NUMBER: builtins.int
     STOP_FIELD_NUMBER: builtins.int
+    CREDIT_FIELD_NUMBER: builtins.int
     @property
     def open(self) -> Global___GenerateOpen:
         """Asks for an answer. MUST be the first request and only the first."""
@@ -64,15 +65,20 @@ class GenerateRequest(google.protobuf.message.Message):
     def stop(self) -> Global___GenerateStop:
         """Ends the generation early."""
 
+    @property
+    def credit(self) -> Global___GenerateCredit:
+        """Lets the server send more. MUST be sent only when `started` confirmed a window."""
+
     def __init__(
         self,
         *,
         open: Global___GenerateOpen | None = ...,
         stop: Global___GenerateStop | None = ...,
+        credit: Global___GenerateCredit | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["open", b"open", "request", b"request", "stop", b"stop"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["open", b"open", "request", b"request", "stop", b"stop"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["request", b"request"]) -> typing.Literal["open", "stop"] | None: ...
+    def HasField(self, field_name: typing.Literal["credit", b"credit", "open", b"open", "request", b"request", "stop", b"stop"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["credit", b"credit", "open", b"open", "request", b"request", "stop", b"stop"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["request", b"request"]) -> typing.Literal["open", "stop", "credit"] | None: ...
 
 Global___GenerateRequest: typing_extensions.TypeAlias = GenerateRequest
 
@@ -89,6 +95,52 @@ class GenerateStop(google.protobuf.message.Message):
 Global___GenerateStop: typing_extensions.TypeAlias = GenerateStop
 
 @typing.final
+class GenerateCredit(google.protobuf.message.Message):
+    """Tells how much of the answer the caller has taken, summed from the first delta on: the server may be a window ahead of
+    that. Once for every half window is often enough.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    tokens: builtins.int
+    """Tokens, as the deltas count them."""
+    bytes: builtins.int
+    """Bytes of the deltas' texts in UTF-8: text, reasoning, arguments of tool calls."""
+    def __init__(
+        self,
+        *,
+        tokens: builtins.int = ...,
+        bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "tokens", b"tokens"]) -> None: ...
+
+Global___GenerateCredit: typing_extensions.TypeAlias = GenerateCredit
+
+@typing.final
+class GenerateWindow(google.protobuf.message.Message):
+    """Says how far a server may be ahead of what its caller has taken."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    tokens: builtins.int
+    """Tokens; 0 means any number."""
+    bytes: builtins.int
+    """Bytes of the deltas' texts in UTF-8; 0 means any number."""
+    def __init__(
+        self,
+        *,
+        tokens: builtins.int = ...,
+        bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "tokens", b"tokens"]) -> None: ...
+
+Global___GenerateWindow: typing_extensions.TypeAlias = GenerateWindow
+
+@typing.final
 class GenerateOpen(google.protobuf.message.Message):
     """Asks for an answer."""
 
@@ -100,6 +152,7 @@ class GenerateOpen(google.protobuf.message.Message):
     TOOLS_FIELD_NUMBER: builtins.int
     RESPONSE_FORMAT_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
+    WINDOW_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model's name at this server. Required."""
     @property
@@ -122,6 +175,10 @@ class GenerateOpen(google.protobuf.message.Message):
     def options(self) -> google.protobuf.struct_pb2.Struct:
         """Options of the backend, as the model's documentation lists them. Unknown ones MUST be refused."""
 
+    @property
+    def window(self) -> Global___GenerateWindow:
+        """How far the server may be ahead of the caller. Unset: as far as gRPC's flow control lets it."""
+
     def __init__(
         self,
         *,
@@ -131,9 +188,10 @@ class GenerateOpen(google.protobuf.message.Message):
         tools: collections.abc.Iterable[shieldmesh.v1.message_pb2.Tool] | None = ...,
         response_format: shieldmesh.v1.message_pb2.ResponseFormat | None = ...,
         options: google.protobuf.struct_pb2.Struct | None = ...,
+        window: Global___GenerateWindow | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["options", b"options", "response_format", b"response_format", "sampling", b"sampling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["messages", b"messages", "model", b"model", "options", b"options", "response_format", b"response_format", "sampling", b"sampling", "tools", b"tools"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["options", b"options", "response_format", b"response_format", "sampling", b"sampling", "window", b"window"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["messages", b"messages", "model", b"model", "options", b"options", "response_format", b"response_format", "sampling", b"sampling", "tools", b"tools", "window", b"window"]) -> None: ...
 
 Global___GenerateOpen: typing_extensions.TypeAlias = GenerateOpen
 
@@ -187,20 +245,26 @@ class GenerateStarted(google.protobuf.message.Message):
 
     MODEL_FIELD_NUMBER: builtins.int
     QUEUED_FIELD_NUMBER: builtins.int
+    WINDOW_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model that answers."""
     @property
     def queued(self) -> google.protobuf.duration_pb2.Duration:
         """How long the request waited for a place."""
 
+    @property
+    def window(self) -> Global___GenerateWindow:
+        """The window of the opening, when the server keeps to it. Unset: it knows of no windows."""
+
     def __init__(
         self,
         *,
         model: builtins.str = ...,
         queued: google.protobuf.duration_pb2.Duration | None = ...,
+        window: Global___GenerateWindow | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["queued", b"queued"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "queued", b"queued"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["queued", b"queued", "window", b"window"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model", "queued", b"queued", "window", b"window"]) -> None: ...
 
 Global___GenerateStarted: typing_extensions.TypeAlias = GenerateStarted
 

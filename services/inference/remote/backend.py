@@ -14,7 +14,8 @@ from services.inference.pool.options import Retries
 from shieldmesh import calls, channels, context, publishing
 from shieldmesh.ending import GenerationEnding
 from shieldmesh.errors import MeshError, ResourceExhaustedError, UnavailableError
-from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
+from shieldmesh.v1 import generation_pb2, inference_pb2, inference_pb2_grpc
+from shieldmesh.window import Window
 
 from .options import RemoteOptions
 from .ring import RingGuard
@@ -98,7 +99,10 @@ class RemoteGeneration:
         self.usage = Usage()
         self._endpoint = endpoint
         self._opening = opening
-        self._stopped = asyncio.Event()
+        self._window: Window | None = None
+        self._stopped = False
+        self._news = asyncio.Event()
+        """Set when there is something to say."""
         self._ending = GenerationEnding()
 
     async def batches(self) -> AsyncGenerator[Sequence[Step], None]:
@@ -120,6 +124,9 @@ class RemoteGeneration:
                     elif event.HasField("delta"):
                         self._count(event.delta.token_count)
                         yield [from_delta(event.delta)]
+                        self._took(event.delta)
+                    elif event.HasField("started") and event.started.HasField("window"):
+                        self._window = Window(event.started.window)
             except grpc.aio.AioRpcError:
                 await self._ending.heard(call)
                 if self._ending.usage is not None:
@@ -132,14 +139,26 @@ class RemoteGeneration:
 
     def stop(self) -> None:
         """See `Generation.stop`: the other service ends its generation, and tells what that cost."""
-        self._stopped.set()
+        self._stopped = True
+        self._news.set()
+
+    def _took(self, delta: generation_pb2.Delta) -> None:
+        """A delta has been taken from here."""
+        if self._window is not None:
+            self._window.add(delta)
+            if self._window.half_used:
+                self._news.set()
 
     async def _talk(self, call: "Call") -> None:
-        """Says what there is to say: what is asked and, perhaps, that it is enough."""
+        """Says what there is to say: what is asked, how much of it was taken and, perhaps, that it is enough."""
         # The service can have ended the call already: what it said is there to be read.
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await call.write(inference_pb2.GenerateRequest(open=self._opening))
-            await self._stopped.wait()
+            while not self._stopped:
+                await self._news.wait()
+                self._news.clear()
+                if self._window is not None and not self._stopped:
+                    await call.write(inference_pb2.GenerateRequest(credit=self._window.credit()))
             await call.write(_STOP)
 
     def _count(self, tokens: int) -> None:

@@ -47,6 +47,7 @@ from shieldmesh.errors import (
 )
 from shieldmesh.interceptors.client import at_once
 from shieldmesh.v1 import generation_pb2, inference_pb2_grpc
+from shieldmesh.window import TOKENS
 from tests.promises.observing import observed
 
 from .serving import TIMEOUT, Stub, ask, generating, serving
@@ -215,6 +216,14 @@ async def test_stop_brings_the_exact_account_of_an_engine_far_away(tmp_path: Pat
         await channels.close()
     assert not any(isinstance(step, Finish) for step in steps)
     assert generation.usage == Usage(prompt=1, completion=replay.generated_tokens)
+
+
+async def test_an_answer_of_many_windows_comes_whole(tmp_path: Path) -> None:
+    """The service in between says what it has taken, so the engine never waits for ever."""
+    backend = ReplayBackend(ReplayOptions(pieces=("four",) * (3 * TOKENS)))
+    async with chained(backend, tmp_path) as stub, generating(stub, ask("m")) as call:
+        events = [event async for event in call]
+    assert sum(event.delta.token_count for event in events) == 3 * TOKENS
 
 
 async def test_a_service_behind_tls_is_reached_with_its_authority(tmp_path: Path) -> None:

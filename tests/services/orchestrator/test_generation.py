@@ -138,6 +138,37 @@ async def test_an_engine_that_fails_before_it_was_asked(tmp_path: Path) -> None:
     assert taken[-1].finished.usage == USAGE
 
 
+@pytest.mark.parametrize("confirmed", [True, False])
+async def test_credit_where_the_engine_keeps_a_window(tmp_path: Path, *, confirmed: bool) -> None:
+    """What was taken is said once for half a window, and never to an engine that confirmed none."""
+    window = inference_pb2.GenerateWindow(tokens=10)
+    word = said("word")
+    heard: list[inference_pb2.GenerateRequest] = []
+
+    class Windowed(Engine):
+        async def Generate(  # noqa: N802  # the contract's name
+            self, request_iterator: Any, context: Any
+        ) -> AsyncGenerator[inference_pb2.GenerateEvent]:
+            del context
+            requests = aiter(request_iterator)
+            heard.append(await anext(requests))
+            started = inference_pb2.GenerateStarted(window=window if confirmed else None)
+            yield inference_pb2.GenerateEvent(started=started)
+            for number in range(1, 41):
+                yield word
+                if confirmed and number % 5 == 0:
+                    heard.append(await anext(requests))
+            yield ended(40)
+
+    taken: list[inference_pb2.GenerateEvent] = []
+    opening = inference_pb2.GenerateOpen(model="scripted", window=window)
+    async with serving(Windowed(fails=False), tmp_path) as stub:
+        await generate(stub.Generate, opening, into(taken), lambda: None)
+    assert sum(event.delta.token_count for event in taken) == 40
+    assert heard[0].open.window == window
+    assert [request.credit.tokens for request in heard[1:]] == (list(range(5, 41, 5)) if confirmed else [])
+
+
 def into(taken: list[inference_pb2.GenerateEvent]) -> Callable[[inference_pb2.GenerateEvent], Awaitable[None]]:
     """Takes events as they come."""
 
