@@ -55,7 +55,7 @@ class OrchestratorSettings(LimitedSettings):
     watch_profiles: bool = True
     """Use profiles as soon as their files change, without a restart."""
     window: int = Field(default=BYTES, ge=1, le=10_000_000)
-    """Bytes of released text that may wait for a slow client."""
+    """Bytes of text that may wait for a slow client, and that a model may be ahead of what was taken from it."""
     ahead: int = Field(default=TOKENS, ge=1, le=10_000_000)
     """Tokens that may wait for a slow client, and that a model may be ahead of what was taken from it."""
     turn_log: Path | None = None
