@@ -81,6 +81,10 @@ REMOTES_OPEN: Final = Metric(
     "1",
     "1 while a remote shield is left alone because it failed again and again, else 0",
 )
+LOG_WAITING: Final = Metric("shieldmesh.turn_log.waiting", "By", "Bytes of events that wait for the turn log")
+LOG_EVENTS: Final = Metric("shieldmesh.turn_log.events", "{event}", "Events that the turn log keeps")
+LOG_FAILURES: Final = Metric("shieldmesh.turn_log.failures", "{write}", "Writes to the turn log that failed")
+LOG_LOST: Final = Metric("shieldmesh.turn_log.lost", "{turn}", "Turns that could not be kept to their end")
 WAITING: Final = Metric("shieldmesh.model.waiting", "{request}", "Requests that wait for a place at a model")
 RUNNING: Final = Metric("shieldmesh.model.running", "{request}", "Requests that a model works on")
 QUEUED: Final = Metric(
@@ -102,6 +106,7 @@ ALL: Final = (
     *(TOKENS, FIRST_TOKEN, TOKEN_TIME, TURNS, RUNNING_TURNS, STALLS, HELD, LONGEST_HOLD),
     *(VERDICTS, INSPECTIONS, REMOTES_OPEN, SHADOWS, SHADOW_FINDINGS),
     *(WAITING, RUNNING, QUEUED, REFUSALS, RELOADS, STALE),
+    *(LOG_WAITING, LOG_EVENTS, LOG_FAILURES, LOG_LOST),
 )
 """Every metric. docs/observability.md lists them, and a test compares the two."""
 
@@ -145,6 +150,10 @@ class Instruments:
         self.shadow_findings = meter.create_counter(*SHADOW_FINDINGS[:3])
         self.queued = self._histogram(QUEUED)
         self.refusals = meter.create_counter(*REFUSALS[:3])
+        self.log_waiting = meter.create_gauge(*LOG_WAITING[:3])
+        self.log_events = meter.create_counter(*LOG_EVENTS[:3])
+        self.log_failures = meter.create_counter(*LOG_FAILURES[:3])
+        self.log_lost = meter.create_counter(*LOG_LOST[:3])
         self.reloads = meter.create_counter(*RELOADS[:3])
         self.stale = meter.create_gauge(*STALE[:3])
 

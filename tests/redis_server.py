@@ -47,7 +47,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Returns when it answers."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)  # noqa: S603  # the command is ours
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603  # the command is ours
         until = time.monotonic() + START_SECONDS
         while not self._answers():
             assert self._process.poll() is None, "redis-server ended"
@@ -66,13 +66,21 @@ class RedisServer:
         self.kill()
         self.start()
 
+    def clear(self) -> None:
+        """Forgets all."""
+        assert self._said("FLUSHALL").startswith(b"+OK")
+
     def _answers(self) -> bool:
-        with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(1.0)
-            connection.connect(str(self._socket))
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+        with suppress(OSError):
+            return self._said("PING").startswith(b"+PONG")
         return False
+
+    def _said(self, command: str) -> bytes:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(START_SECONDS)
+            connection.connect(str(self._socket))
+            connection.sendall(f"{command}\r\n".encode())
+            return connection.recv(64)
 
 
 @contextmanager

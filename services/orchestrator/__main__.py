@@ -13,7 +13,7 @@ from pydantic_settings import SettingsConfigDict
 from shieldmesh import channels, server, settings
 from shieldmesh.draining import Background
 from shieldmesh.profile import ProfileError
-from shieldmesh.settings import LimitedSettings
+from shieldmesh.settings import LimitedSettings, Secret
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc, session_pb2, session_pb2_grpc
 from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
 from shieldmesh.v1.shield_pb2_grpc import ShieldServiceStub
@@ -21,10 +21,10 @@ from shieldmesh.window import BYTES, TOKENS
 
 from .flows.catalogue import Catalogue, CatalogueError, find_flows
 from .live import LiveProfiles
-from .log.file import LogFileError
-from .log.sqlite import open_sqlite
+from .log.opening import TurnLogUnusableError, open_log
+from .log.redis_log import LEASE
 from .log.turn_log import CLAIM_WINDOW
-from .redis_client import RedisUnusableError
+from .redis_client import RedisUnusableError, is_redis
 from .running import running_turns
 from .servicer import ChatServicer
 from .sessions.opening import beside, open_sessions
@@ -58,8 +58,13 @@ class OrchestratorSettings(LimitedSettings):
     """Bytes of text that may wait for a slow client, and that a model may be ahead of what was taken from it."""
     ahead: int = Field(default=TOKENS, ge=1, le=10_000_000)
     """Tokens that may wait for a slow client, and that a model may be ahead of what was taken from it."""
-    turn_log: Path | None = None
-    """The file that keeps what turns released, for one process alone; None: a temporary one that goes with it."""
+    turn_log: str = ""
+    """What keeps what turns released: a file, for one process alone, or the URL of a Redis, for any number. Empty: a
+    temporary file that goes with the process."""
+    turn_lease: float = Field(default=LEASE, ge=0.1, le=600)
+    """Seconds after which an orchestrator that Redis does not hear of is presumed dead, and its turns are lost."""
+    redis_password: Secret | None = None
+    """The password for the Redis of the turn log and of the sessions; URLs hold none."""
     turn_retention: float = Field(default=3_600.0, ge=0, le=31_536_000)
     """Seconds that a turn can be resumed and fetched after its end."""
     idempotency_window: float = Field(default=CLAIM_WINDOW, ge=0, le=31_536_000)
@@ -74,12 +79,13 @@ class OrchestratorSettings(LimitedSettings):
 def main() -> None:
     """Runs the service until SIGTERM or SIGINT; a wrong setting or profile ends it with its place."""
     given = settings.load(OrchestratorSettings)
-    if given.workers > 1 and not str(given.turn_log).startswith("redis"):
+    if given.workers > 1 and not is_redis(given.turn_log):
         # A client that comes back could not find its turn: it may reach another worker.
         sys.exit(
             f"SHIELDMESH_ORCHESTRATOR_WORKERS is {given.workers}, but workers share turns through Redis alone: "
             "set SHIELDMESH_ORCHESTRATOR_TURN_LOG to redis://…, or have one worker"
         )
+    password = given.redis_password.read("SHIELDMESH_ORCHESTRATOR_REDIS_PASSWORD") if given.redis_password else ""
     try:
         flows = Catalogue(find_flows(given.flows).values(), given.modules)
         profiles = LiveProfiles(given.profiles, flows)
@@ -98,13 +104,15 @@ def main() -> None:
             ahead=given.ahead,
         )
         async with (
-            open_sqlite(
+            open_log(
                 given.turn_log,
+                password,
+                lease=given.turn_lease,
                 retention=given.turn_retention,
                 backlog=given.turn_backlog,
                 claim_window=given.idempotency_window,
             ) as log,
-            open_sessions(sessions, turn_retention=given.turn_retention) as store,
+            open_sessions(sessions, password, turn_retention=given.turn_retention) as store,
             running_turns(log) as turns,
             profiles.following() if given.watch_profiles else nullcontext(),
         ):
@@ -115,7 +123,7 @@ def main() -> None:
             profiles.tell()
             yield [SERVICE, SESSIONS]
 
-    sessions = given.sessions or beside(str(given.turn_log or ""))
+    sessions = given.sessions or beside(given.turn_log)
     downstream = {"shield": given.shield, "inference": given.inference}
     try:
         server.run(
@@ -128,7 +136,7 @@ def main() -> None:
             downstream=downstream,
             conditions={"profiles": profiles.fresh},
         )
-    except LogFileError as error:
+    except TurnLogUnusableError as error:
         sys.exit(f"SHIELDMESH_ORCHESTRATOR_TURN_LOG: {error}")
     except (SessionsFileError, RedisUnusableError) as error:
         sys.exit(f"SHIELDMESH_ORCHESTRATOR_SESSIONS: {error}")

@@ -1,6 +1,6 @@
 """A client of the Redis or Valkey that a setting names."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -13,6 +13,8 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 
 Client: TypeAlias = "Redis"
+Command: TypeAlias = "Sequence[str | bytes | int]"
+"""Its name and its arguments."""
 FAILURES: Final = (RedisError, OSError)
 """What calls of a client raise when Redis cannot be reached, or cannot do it."""
 
@@ -70,6 +72,19 @@ class RedisPlace:
                 client = Redis.from_pool(ConnectionPool(**options))
             stack.push_async_callback(client.aclose)
             yield client
+
+
+async def together(client: Client, commands: Iterable[Command], *, atomic: bool = False) -> list[Any]:
+    """The answers to commands that go out in one round trip; where one failed, its error stands in the list.
+
+    Raises:
+        FAILURES: Redis does not answer; some of the commands may have been done.
+    """
+    pipeline: Any = client.pipeline(transaction=atomic)  # Any: its methods are typed in part
+    for command in commands:
+        pipeline.execute_command(*command)
+    answers: list[Any] = await pipeline.execute(raise_on_error=False)  # Any: as the commands answer
+    return answers
 
 
 def is_redis(setting: str) -> bool:

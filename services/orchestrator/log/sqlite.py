@@ -10,8 +10,8 @@ moments before: see docs/turns.md.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,10 +20,13 @@ import structlog
 
 from shieldmesh import context
 from shieldmesh.errors import MeshError
+from shieldmesh.metrics import instruments
+from shieldmesh.telemetry import Name
 
 from .backlog import Backlog
 from .clerk import Clerk
 from .file import Batch, LogFile
+from .followers import Followers
 from .turn_log import CLAIM_WINDOW, Claim, Owner, Record, from_bytes, lost, to_bytes
 
 GATHER_SECONDS: Final = 0.025
@@ -67,7 +70,7 @@ class SqliteLog:
         self._at_once = False
         # What is written is of many turns: it must not be done in the context of one.
         self._nobodys = context.detached()
-        self._followers: dict[str, set[asyncio.Event]] = {}
+        self._followers = Followers()
         self._stop: Callable[[str], object] = _nobody
 
     async def open(self, path: Path | None, retention: float, claim_window: float) -> None:
@@ -111,7 +114,7 @@ class SqliteLog:
 
     async def follow(self, turn: str, after: int, *, live: bool = True) -> AsyncGenerator[bytes]:
         """See `TurnLog`."""
-        with self._following(turn) as news:
+        with self._followers.following(turn) as news:
             ending: bytes | None = None
             while ending is None:
                 news.clear()
@@ -177,23 +180,14 @@ class SqliteLog:
         """The clerk is done with a batch."""
         self._backlog.done(batch.size)
         turns = batch.turns()
+        instruments().log_waiting.set(self._backlog.size)
         if error:
+            instruments().log_failures.add(1, {Name.ERROR_TYPE: error})
+            instruments().log_lost.add(len(turns))
             _log.error("turns are not kept any more: the turn log cannot be written", error=error, turns=len(turns))
-        for turn in turns & self._followers.keys():
-            for news in self._followers[turn]:
-                news.set()
-
-    @contextmanager
-    def _following(self, turn: str) -> Generator[asyncio.Event]:
-        news = asyncio.Event()
-        followers = self._followers.setdefault(turn, set())
-        followers.add(news)
-        try:
-            yield news
-        finally:
-            followers.discard(news)
-            if not followers:
-                self._followers.pop(turn, None)
+        else:
+            instruments().log_events.add(len(batch.events))
+        self._followers.tell(turns)
 
 
 def _nobody(turn: str) -> None:
