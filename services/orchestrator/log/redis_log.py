@@ -174,6 +174,12 @@ class RedisLog:
         """See `TurnLog`."""
         return 0  # Redis does it
 
+    async def forget(self, turn: str) -> None:
+        """See `TurnLog`."""
+        await self._writer.settle(turn)
+        with _told():
+            await self._asking.ask("DEL", keys.stream(turn))
+
     async def claim(self, key: str, turn: str, digest: bytes) -> Claim:
         """See `TurnLog`."""
         ours = turn.encode() + b"\0" + digest

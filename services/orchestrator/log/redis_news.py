@@ -44,7 +44,7 @@ class News:
         self._wanted: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._subscription: Any = None  # Any: it is typed in part
-        self._subscribed = set[str]()
+        self._subscribed: set[str] = set()
 
     @contextmanager
     def heard(self, turn: str) -> Generator[None]:
@@ -68,7 +68,7 @@ class News:
             try:
                 async with subscription:
                     await subscription.subscribe(self._own)
-                    self._subscription, self._subscribed = subscription, set()
+                    self._subscription, self._subscribed = subscription, set[str]()
                     self._changed.set()
                     await self._listen(subscription)
             except FAILURES:
@@ -84,7 +84,8 @@ class News:
                     await self._changed.wait()
             self._changed.clear()
             if self._subscription is not None:
-                with suppress(*FAILURES):  # `run` hears of it, too
+                # `run` hears of it, too. redis-py has no error of its own for a connection that is closed meanwhile.
+                with suppress(*FAILURES, AttributeError):
                     await self._subscribe(self._subscription, set(self._wanted), self._subscribed)
 
     async def _subscribe(self, subscription: Any, wanted: set[str], now: set[str]) -> None:  # noqa: ANN401  # see above
