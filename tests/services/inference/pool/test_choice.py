@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.pool.choice import Candidate, bound, choose
@@ -21,6 +21,7 @@ def pools(draw: st.DrawFn, *, least: int = 1) -> list[Candidate]:
     return [Candidate(name, draw(loads), ejected=draw(flags), tried=draw(flags)) for name in names]
 
 
+@settings(deadline=None)
 @given(pools(), SESSIONS, CHANCES)
 def test_an_endpoint_that_is_left_alone_is_never_chosen(
     pool: list[Candidate], session: str, chance: random.Random
@@ -34,6 +35,7 @@ def test_an_endpoint_that_is_left_alone_is_never_chosen(
         assert not chosen.tried or all(each.tried for each in able)
 
 
+@settings(deadline=None)
 @given(pools(least=2), CHANCES)
 def test_without_a_session_the_busiest_is_never_chosen(pool: list[Candidate], chance: random.Random) -> None:
     """Of two different endpoints the less loaded is taken, so one that is busier than all others is not."""
@@ -43,6 +45,7 @@ def test_without_a_session_the_busiest_is_never_chosen(pool: list[Candidate], ch
     assert any(chosen.running <= other.running for other in pool if other is not chosen)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=120), st.integers(1, 8), CHANCES)
 def test_no_endpoint_has_more_than_its_bound(sessions: list[int], size: int, chance: random.Random) -> None:
     """However unevenly sessions ask: at most 5/4 of the mean, rounded up."""
@@ -54,6 +57,7 @@ def test_no_endpoint_has_more_than_its_bound(sessions: list[int], size: int, cha
         assert loads[chosen.name] <= bound(number, size)
 
 
+@settings(deadline=None)
 @given(pools(least=2), SESSIONS.filter(bool), CHANCES)
 def test_when_an_endpoint_leaves_only_its_sessions_move(
     pool: list[Candidate], session: str, chance: random.Random
@@ -77,7 +81,8 @@ def test_sessions_are_spread_over_all_endpoints_and_stay() -> None:
     again = [choose(pool[::-1], f"tenant/{number}", random.Random(1).randrange) for number in range(400)]
     assert homes == again
     assert min(Counter(homes).values()) > 60
-    assert choose(pool, "tenant/1", random.Random(0).randrange) == Candidate("gpu-2:8000", 0)
+    # As they are in other processes, where texts have other hashes.
+    assert [home.name[4] for home in homes[:12] if home is not None] == list("321021103101")
 
 
 def test_a_session_goes_elsewhere_while_its_home_is_clearly_busier() -> None:

@@ -1,7 +1,7 @@
 """A model with several endpoints answers while one of them does."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 
 from services.inference.admission import Admission
-from services.inference.backend import Backend, FinishReason, GenerationRequest, Message
+from services.inference.backend import Backend, FinishReason, GenerationRequest, Message, Step, Usage
 from services.inference.openai.backend import OpenAIBackend
 from services.inference.openai.options import OpenAIOptions
 from services.inference.registry import Registry, ServedModel
 from services.inference.remote.backend import RemoteBackend
 from services.inference.remote.options import RemoteOptions
 from services.inference.replay import ReplayBackend, ReplayOptions
-from shieldmesh import channels, context
+from shieldmesh import channels, context, http
 from shieldmesh.context import RequestContext
 from shieldmesh.errors import InternalError, UnavailableError
 from shieldmesh.telemetry import Name, tracer
+from tests.promises import clock
 from tests.promises.observing import observed
 from tests.services.inference.openai.playing import REQUEST, failure, play_all
 from tests.services.inference.openai.upstream import (
@@ -46,14 +47,40 @@ def pool(*servers: Upstream, **changes: Any) -> OpenAIBackend:
     return OpenAIBackend("m", OpenAIOptions.model_validate(given | changes))
 
 
-@pytest.mark.parametrize("play", [hung_up, broken(), refused(500), refused(429, retry_after="3600"), silent, stalled()])
+@pytest.mark.parametrize("play", [hung_up, broken(), refused(500), refused(429, retry_after="3600")])
 async def test_what_fails_before_its_first_token_goes_to_another_endpoint_at_once(play: Play) -> None:
-    """No pause, whatever the first one asked for: the other has not been asked. One that hangs gets its part."""
+    """No pause, whatever the first one asked for: the other has not been asked."""
     async with upstream(play) as bad, upstream(whole) as good:
-        model = pool(bad, good, timeouts={"attempt": 0.2}, circuit={"failures": 1000}, retries={"budget": 1000})
+        model = pool(bad, good, circuit={"failures": 1000}, retries={"budget": 1000, "pause": 60})
         for _ in range(6):
             assert await play_all(model.generate(REQUEST)) == WELL
     assert len(good.heard) == 6
+
+
+@pytest.mark.parametrize("play", [silent, stalled()])
+def test_an_endpoint_that_hangs_is_left_for_another_after_its_part_of_the_time(play: Play) -> None:
+    """`timeouts.attempt`, not all of `first_token`."""
+
+    async def main(loop: clock.SteppedLoop) -> None:
+        async with upstream(play) as bad, upstream(whole) as good:
+            model = pool(bad, good, timeouts={"attempt": 7, "first_token": 60})
+
+            async def until_asked() -> tuple[str, FinishReason]:
+                while True:
+                    result = await play_all(model.generate(REQUEST))
+                    if bad.heard:
+                        return result
+
+            task = asyncio.create_task(until_asked())
+            await clock.until(lambda: bool(bad.heard))
+            begun = loop.time()
+            loop.ring_next()
+            await clock.until(task.done)
+            assert loop.time() - begun == pytest.approx(7)
+            assert await task == WELL
+            await http.close()
+
+    clock.run(main)
 
 
 async def test_an_endpoint_that_is_not_there_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -187,6 +214,51 @@ async def test_services_of_grpc_stand_in_for_one_another(tmp_path: Path) -> None
             await play_all(generation)
         assert generation.usage.prompt == 1
         await channels.close()
+
+
+async def test_what_attempts_cost_that_failed_is_counted(tmp_path: Path) -> None:
+    """A service that has read the prompt and then ends costs what it says; the one that answers costs its own."""
+    costly = Costly()
+    (tmp_path / "costly").mkdir()
+    (tmp_path / "good").mkdir()
+    async with (
+        served(costly, tmp_path / "costly") as bad,
+        served(ReplayBackend(ReplayOptions(text="one two")), tmp_path / "good") as good,
+    ):
+        model = RemoteBackend("m", RemoteOptions(urls=(bad, good), model="m"))
+        usages: list[Usage] = []
+        while not costly.asked:
+            generation = model.generate(REQUEST)
+            assert await play_all(generation) == WELL
+            usages.append(generation.usage)
+        assert usages[-1] == Usage(prompt=12, completion=2)
+        await channels.close()
+
+
+class Costly:
+    """A backend, and each of its generations: reads a prompt of 11 tokens and ends."""
+
+    context_window = 0
+    generated_tokens = 0
+    usage = Usage(prompt=11)
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def generate(self, request: GenerationRequest) -> "Costly":
+        del request
+        return self
+
+    async def batches(self) -> AsyncGenerator[Sequence[Step]]:
+        self.asked += 1
+        raise UnavailableError("the engine ends", reason="ENGINE_GONE")
+        yield []
+
+    def stop(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
 
 
 async def collect(batches: AsyncGenerator[Any]) -> int:
