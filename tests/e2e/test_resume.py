@@ -31,7 +31,8 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Generator[Mesh]:
     """A mesh with a turn log in a file."""
     profiles, log = tmp_path_factory.mktemp("profiles"), tmp_path_factory.mktemp("log") / "turns.db"
     story = {"model": "script", "model_options": {"text": STORY, "pace": 40}, "disconnect": "detach"}
-    for name, policy in {"story": story, "default": {"model": "echo"}}.items():
+    remembers = {"model": "echo", "history": {"mode": "keep"}}
+    for name, policy in {"story": story, "default": {"model": "echo"}, "remembers": remembers}.items():
         (profiles / f"{name}.yaml").write_text(json.dumps(policy))
     settings = {"SHIELDMESH_ORCHESTRATOR_TURN_LOG": str(log)}
     with running(profiles=profiles, models=SCRIPTED_MODELS, environment=settings) as own:
@@ -96,3 +97,21 @@ async def test_the_orchestrator_is_killed(mesh: Mesh) -> None:
     assert all(mine == theirs for mine, theirs in zip(kept, events, strict=False))
     assert record.state is TurnState.FAILED
     assert isinstance(record.error, MeshError)
+
+
+async def test_a_conversation_outlives_the_orchestrator(mesh: Mesh) -> None:
+    """Killed right behind an answer, the service knows the conversation when it is back, until it is deleted."""
+    async with shieldmesh.connect(mesh.url) as client:
+        first = await client.chat("one", profile="remembers", session="talk", timeout=TIMEOUT).result()
+        mesh.kill("orchestrator")
+        mesh.start("orchestrator")
+        second = await client.chat("two", profile="remembers", session="talk", timeout=TIMEOUT).result()
+        assert second.finished.usage.prompt_tokens > first.finished.usage.prompt_tokens
+        turns = [turn async for turn in client.list_session_turns("talk", timeout=TIMEOUT)]
+        assert [[message.text for message in turn.messages] for turn in turns] == [["one", "one"], ["two", "two"]]
+        with pytest.raises(NotFoundError):
+            await client.get_session("other", timeout=TIMEOUT)
+        await client.delete_session("talk", timeout=TIMEOUT)
+        for turn in (first, second):
+            with pytest.raises(NotFoundError):
+                await client.get_turn(turn.started.turn_id, session="talk", timeout=TIMEOUT)
