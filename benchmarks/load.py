@@ -149,4 +149,4 @@ async def _note(events: AsyncIterable[chat_pb2.ChatEvent | inference_pb2.Generat
                 turn.held = event.finished.receipt.most_held_characters
         turn.finished = time.monotonic()
     except grpc.aio.AioRpcError as error:
-        turn.error = error.code().name
+        turn.error, turn.failed = error.code().name, time.monotonic()

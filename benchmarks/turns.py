@@ -16,5 +16,7 @@ class Turn:
     finished: float | None = None
     error: str = ""
     """The status of a turn that failed."""
+    failed: float | None = None
+    """When it failed; None where the client does not say."""
     held: int = 0
     """The most characters that shields held at one time, as the mesh says itself."""
