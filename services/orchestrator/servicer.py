@@ -63,8 +63,8 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     ) -> chat_pb2.GetTurnResponse:
         """See `shieldmesh.v1.ChatService.GetTurn`."""
         del context
-        await self._own(request.turn_id)
-        return await snapshot(self._turns.log, request.turn_id)
+        record = await self._own(request.turn_id)
+        return await snapshot(self._turns.log, request.turn_id, record)
 
     async def CancelTurn(  # noqa: N802  # the contract's name
         self, request: chat_pb2.CancelTurnRequest, context: object

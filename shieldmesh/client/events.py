@@ -235,6 +235,8 @@ class TurnRecord:
     """What was released so far, neighbouring deltas of one text put together."""
     error: MeshError | None = None
     """Why it failed."""
+    partial: bool = False
+    """Whether more was released than fits into one answer: `resume` after `sequence` gives the rest."""
 
     @property
     def sequence(self) -> int:

@@ -104,6 +104,7 @@ def record(response: chat_pb2.GetTurnResponse) -> TurnRecord:
         error=errors.from_name(failure.status, failure.message, failure.reason)
         if response.HasField("failure")
         else None,
+        partial=response.partial,
     )
 
 

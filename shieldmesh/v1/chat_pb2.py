@@ -29,7 +29,7 @@ from shieldmesh.v1 import policy_pb2 as shieldmesh_dot_v1_dot_policy__pb2
 from shieldmesh.v1 import progress_pb2 as shieldmesh_dot_v1_dot_progress__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18shieldmesh/v1/chat.proto\x12\rshieldmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1eshieldmesh/v1/generation.proto\x1a\x1bshieldmesh/v1/message.proto\x1a\x1ashieldmesh/v1/policy.proto\x1a\x1cshieldmesh/v1/progress.proto\"\xb0\x03\n\x0b\x43hatRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12(\n\x08messages\x18\x02 \x03(\x0b\x32\x16.shieldmesh.v1.Message\x12\"\n\x05tools\x18\x03 \x03(\x0b\x32\x13.shieldmesh.v1.Tool\x12\x36\n\x0fresponse_format\x18\x04 \x01(\x0b\x32\x1d.shieldmesh.v1.ResponseFormat\x12)\n\x08sampling\x18\x05 \x01(\x0b\x32\x17.shieldmesh.v1.Sampling\x12-\n\ndisconnect\x18\x06 \x01(\x0e\x32\x19.shieldmesh.v1.Disconnect\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12\'\n\x07history\x18\x08 \x01(\x0e\x32\x16.shieldmesh.v1.History\x12<\n\tvariables\x18\t \x03(\x0b\x32).shieldmesh.v1.ChatRequest.VariablesEntry\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\rResumeRequest\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\"!\n\x0eGetTurnRequest\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\"\x91\x01\n\x0fGetTurnResponse\x12\'\n\x05state\x18\x01 \x01(\x0e\x32\x18.shieldmesh.v1.TurnState\x12(\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x18.shieldmesh.v1.ChatEvent\x12+\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1a.shieldmesh.v1.TurnFailure\">\n\x0bTurnFailure\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"$\n\x11\x43\x61ncelTurnRequest\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\"\x14\n\x12\x43\x61ncelTurnResponse\"\x85\x02\n\tChatEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x07started\x18\x02 \x01(\x0b\x32\x1a.shieldmesh.v1.TurnStartedH\x00\x12%\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x14.shieldmesh.v1.DeltaH\x00\x12)\n\x07verdict\x18\x04 \x01(\x0b\x32\x16.shieldmesh.v1.VerdictH\x00\x12+\n\x08progress\x18\x05 \x01(\x0b\x32\x17.shieldmesh.v1.ProgressH\x00\x12/\n\x08\x66inished\x18\x06 \x01(\x0b\x32\x1b.shieldmesh.v1.TurnFinishedH\x00\x42\x07\n\x05\x65vent\"\xf7\x01\n\x0bTurnStarted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0f\n\x07profile\x18\x03 \x01(\t\x12\x17\n\x0fprofile_version\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12-\n\ndisconnect\x18\x07 \x01(\x0e\x32\x19.shieldmesh.v1.Disconnect\x12\x32\n\x0freconnect_grace\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rfallback_from\x18\t \x03(\t\"\xb2\x01\n\x0cTurnFinished\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.shieldmesh.v1.FinishReason\x12#\n\x05usage\x18\x02 \x01(\x0b\x32\x14.shieldmesh.v1.Usage\x12\'\n\x07receipt\x18\x03 \x01(\x0b\x32\x16.shieldmesh.v1.Receipt\x12\'\n\x07timings\x18\x04 \x01(\x0b\x32\x16.shieldmesh.v1.Timings\"\xa0\x02\n\x07Receipt\x12\x1c\n\x14generated_characters\x18\x01 \x01(\x04\x12\x1b\n\x13released_characters\x18\x02 \x01(\x04\x12\x1b\n\x13redacted_characters\x18\x03 \x01(\x04\x12\x1b\n\x13withheld_characters\x18\x04 \x01(\x04\x12\x1c\n\x14most_held_characters\x18\x05 \x01(\x04\x12/\n\x0clongest_hold\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rinput_shields\x18\x07 \x03(\t\x12\x16\n\x0eoutput_shields\x18\x08 \x03(\t\x12\"\n\x05holds\x18\t \x03(\x0b\x32\x13.shieldmesh.v1.Hold\"X\n\x04Hold\x12\x0e\n\x06shield\x18\x01 \x01(\t\x12\x17\n\x0fmost_characters\x18\x02 \x01(\x04\x12\'\n\x04time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x02\n\x07Timings\x12\x30\n\rinput_cleared\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x66irst_token\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rfirst_release\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06queued\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration*F\n\x07History\x12\x17\n\x13HISTORY_UNSPECIFIED\x10\x00\x12\x10\n\x0cHISTORY_NONE\x10\x01\x12\x10\n\x0cHISTORY_KEEP\x10\x02*l\n\nDisconnect\x12\x1a\n\x16\x44ISCONNECT_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44ISCONNECT_CANCEL\x10\x01\x12\x14\n\x10\x44ISCONNECT_DRAIN\x10\x02\x12\x15\n\x11\x44ISCONNECT_DETACH\x10\x03*o\n\tTurnState\x12\x1a\n\x16TURN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TURN_STATE_RUNNING\x10\x01\x12\x17\n\x13TURN_STATE_FINISHED\x10\x02\x12\x15\n\x11TURN_STATE_FAILED\x10\x03\x32\xae\x02\n\x0b\x43hatService\x12>\n\x04\x43hat\x12\x1a.shieldmesh.v1.ChatRequest\x1a\x18.shieldmesh.v1.ChatEvent0\x01\x12\x42\n\x06Resume\x12\x1c.shieldmesh.v1.ResumeRequest\x1a\x18.shieldmesh.v1.ChatEvent0\x01\x12H\n\x07GetTurn\x12\x1d.shieldmesh.v1.GetTurnRequest\x1a\x1e.shieldmesh.v1.GetTurnResponse\x12Q\n\nCancelTurn\x12 .shieldmesh.v1.CancelTurnRequest\x1a!.shieldmesh.v1.CancelTurnResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18shieldmesh/v1/chat.proto\x12\rshieldmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1eshieldmesh/v1/generation.proto\x1a\x1bshieldmesh/v1/message.proto\x1a\x1ashieldmesh/v1/policy.proto\x1a\x1cshieldmesh/v1/progress.proto\"\xb0\x03\n\x0b\x43hatRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12(\n\x08messages\x18\x02 \x03(\x0b\x32\x16.shieldmesh.v1.Message\x12\"\n\x05tools\x18\x03 \x03(\x0b\x32\x13.shieldmesh.v1.Tool\x12\x36\n\x0fresponse_format\x18\x04 \x01(\x0b\x32\x1d.shieldmesh.v1.ResponseFormat\x12)\n\x08sampling\x18\x05 \x01(\x0b\x32\x17.shieldmesh.v1.Sampling\x12-\n\ndisconnect\x18\x06 \x01(\x0e\x32\x19.shieldmesh.v1.Disconnect\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12\'\n\x07history\x18\x08 \x01(\x0e\x32\x16.shieldmesh.v1.History\x12<\n\tvariables\x18\t \x03(\x0b\x32).shieldmesh.v1.ChatRequest.VariablesEntry\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\rResumeRequest\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\"!\n\x0eGetTurnRequest\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\"\xa2\x01\n\x0fGetTurnResponse\x12\'\n\x05state\x18\x01 \x01(\x0e\x32\x18.shieldmesh.v1.TurnState\x12(\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x18.shieldmesh.v1.ChatEvent\x12+\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1a.shieldmesh.v1.TurnFailure\x12\x0f\n\x07partial\x18\x04 \x01(\x08\">\n\x0bTurnFailure\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"$\n\x11\x43\x61ncelTurnRequest\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\"\x14\n\x12\x43\x61ncelTurnResponse\"\x85\x02\n\tChatEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x07started\x18\x02 \x01(\x0b\x32\x1a.shieldmesh.v1.TurnStartedH\x00\x12%\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x14.shieldmesh.v1.DeltaH\x00\x12)\n\x07verdict\x18\x04 \x01(\x0b\x32\x16.shieldmesh.v1.VerdictH\x00\x12+\n\x08progress\x18\x05 \x01(\x0b\x32\x17.shieldmesh.v1.ProgressH\x00\x12/\n\x08\x66inished\x18\x06 \x01(\x0b\x32\x1b.shieldmesh.v1.TurnFinishedH\x00\x42\x07\n\x05\x65vent\"\xf7\x01\n\x0bTurnStarted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0f\n\x07profile\x18\x03 \x01(\t\x12\x17\n\x0fprofile_version\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12-\n\ndisconnect\x18\x07 \x01(\x0e\x32\x19.shieldmesh.v1.Disconnect\x12\x32\n\x0freconnect_grace\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rfallback_from\x18\t \x03(\t\"\xb2\x01\n\x0cTurnFinished\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.shieldmesh.v1.FinishReason\x12#\n\x05usage\x18\x02 \x01(\x0b\x32\x14.shieldmesh.v1.Usage\x12\'\n\x07receipt\x18\x03 \x01(\x0b\x32\x16.shieldmesh.v1.Receipt\x12\'\n\x07timings\x18\x04 \x01(\x0b\x32\x16.shieldmesh.v1.Timings\"\xa0\x02\n\x07Receipt\x12\x1c\n\x14generated_characters\x18\x01 \x01(\x04\x12\x1b\n\x13released_characters\x18\x02 \x01(\x04\x12\x1b\n\x13redacted_characters\x18\x03 \x01(\x04\x12\x1b\n\x13withheld_characters\x18\x04 \x01(\x04\x12\x1c\n\x14most_held_characters\x18\x05 \x01(\x04\x12/\n\x0clongest_hold\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rinput_shields\x18\x07 \x03(\t\x12\x16\n\x0eoutput_shields\x18\x08 \x03(\t\x12\"\n\x05holds\x18\t \x03(\x0b\x32\x13.shieldmesh.v1.Hold\"X\n\x04Hold\x12\x0e\n\x06shield\x18\x01 \x01(\t\x12\x17\n\x0fmost_characters\x18\x02 \x01(\x04\x12\'\n\x04time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x02\n\x07Timings\x12\x30\n\rinput_cleared\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x61\x64mitted\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x66irst_token\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rfirst_release\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06queued\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration*F\n\x07History\x12\x17\n\x13HISTORY_UNSPECIFIED\x10\x00\x12\x10\n\x0cHISTORY_NONE\x10\x01\x12\x10\n\x0cHISTORY_KEEP\x10\x02*l\n\nDisconnect\x12\x1a\n\x16\x44ISCONNECT_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44ISCONNECT_CANCEL\x10\x01\x12\x14\n\x10\x44ISCONNECT_DRAIN\x10\x02\x12\x15\n\x11\x44ISCONNECT_DETACH\x10\x03*o\n\tTurnState\x12\x1a\n\x16TURN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TURN_STATE_RUNNING\x10\x01\x12\x17\n\x13TURN_STATE_FINISHED\x10\x02\x12\x15\n\x11TURN_STATE_FAILED\x10\x03\x32\xae\x02\n\x0b\x43hatService\x12>\n\x04\x43hat\x12\x1a.shieldmesh.v1.ChatRequest\x1a\x18.shieldmesh.v1.ChatEvent0\x01\x12\x42\n\x06Resume\x12\x1c.shieldmesh.v1.ResumeRequest\x1a\x18.shieldmesh.v1.ChatEvent0\x01\x12H\n\x07GetTurn\x12\x1d.shieldmesh.v1.GetTurnRequest\x1a\x1e.shieldmesh.v1.GetTurnResponse\x12Q\n\nCancelTurn\x12 .shieldmesh.v1.CancelTurnRequest\x1a!.shieldmesh.v1.CancelTurnResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,12 +38,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHATREQUEST_VARIABLESENTRY']._loaded_options = None
   _globals['_CHATREQUEST_VARIABLESENTRY']._serialized_options = b'8\001'
-  _globals['_HISTORY']._serialized_start=2360
-  _globals['_HISTORY']._serialized_end=2430
-  _globals['_DISCONNECT']._serialized_start=2432
-  _globals['_DISCONNECT']._serialized_end=2540
-  _globals['_TURNSTATE']._serialized_start=2542
-  _globals['_TURNSTATE']._serialized_end=2653
+  _globals['_HISTORY']._serialized_start=2377
+  _globals['_HISTORY']._serialized_end=2447
+  _globals['_DISCONNECT']._serialized_start=2449
+  _globals['_DISCONNECT']._serialized_end=2557
+  _globals['_TURNSTATE']._serialized_start=2559
+  _globals['_TURNSTATE']._serialized_end=2670
   _globals['_CHATREQUEST']._serialized_start=195
   _globals['_CHATREQUEST']._serialized_end=627
   _globals['_CHATREQUEST_VARIABLESENTRY']._serialized_start=579
@@ -53,25 +53,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTURNREQUEST']._serialized_start=687
   _globals['_GETTURNREQUEST']._serialized_end=720
   _globals['_GETTURNRESPONSE']._serialized_start=723
-  _globals['_GETTURNRESPONSE']._serialized_end=868
-  _globals['_TURNFAILURE']._serialized_start=870
-  _globals['_TURNFAILURE']._serialized_end=932
-  _globals['_CANCELTURNREQUEST']._serialized_start=934
-  _globals['_CANCELTURNREQUEST']._serialized_end=970
-  _globals['_CANCELTURNRESPONSE']._serialized_start=972
-  _globals['_CANCELTURNRESPONSE']._serialized_end=992
-  _globals['_CHATEVENT']._serialized_start=995
-  _globals['_CHATEVENT']._serialized_end=1256
-  _globals['_TURNSTARTED']._serialized_start=1259
-  _globals['_TURNSTARTED']._serialized_end=1506
-  _globals['_TURNFINISHED']._serialized_start=1509
-  _globals['_TURNFINISHED']._serialized_end=1687
-  _globals['_RECEIPT']._serialized_start=1690
-  _globals['_RECEIPT']._serialized_end=1978
-  _globals['_HOLD']._serialized_start=1980
-  _globals['_HOLD']._serialized_end=2068
-  _globals['_TIMINGS']._serialized_start=2071
-  _globals['_TIMINGS']._serialized_end=2358
-  _globals['_CHATSERVICE']._serialized_start=2656
-  _globals['_CHATSERVICE']._serialized_end=2958
+  _globals['_GETTURNRESPONSE']._serialized_end=885
+  _globals['_TURNFAILURE']._serialized_start=887
+  _globals['_TURNFAILURE']._serialized_end=949
+  _globals['_CANCELTURNREQUEST']._serialized_start=951
+  _globals['_CANCELTURNREQUEST']._serialized_end=987
+  _globals['_CANCELTURNRESPONSE']._serialized_start=989
+  _globals['_CANCELTURNRESPONSE']._serialized_end=1009
+  _globals['_CHATEVENT']._serialized_start=1012
+  _globals['_CHATEVENT']._serialized_end=1273
+  _globals['_TURNSTARTED']._serialized_start=1276
+  _globals['_TURNSTARTED']._serialized_end=1523
+  _globals['_TURNFINISHED']._serialized_start=1526
+  _globals['_TURNFINISHED']._serialized_end=1704
+  _globals['_RECEIPT']._serialized_start=1707
+  _globals['_RECEIPT']._serialized_end=1995
+  _globals['_HOLD']._serialized_start=1997
+  _globals['_HOLD']._serialized_end=2085
+  _globals['_TIMINGS']._serialized_start=2088
+  _globals['_TIMINGS']._serialized_end=2375
+  _globals['_CHATSERVICE']._serialized_start=2673
+  _globals['_CHATSERVICE']._serialized_end=2975
 # @@protoc_insertion_point(module_scope)

@@ -252,8 +252,13 @@ class GetTurnResponse(google.protobuf.message.Message):
     STATE_FIELD_NUMBER: builtins.int
     EVENTS_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
+    PARTIAL_FIELD_NUMBER: builtins.int
     state: Global___TurnState.ValueType
     """Whether it still runs, and how it ended."""
+    partial: builtins.bool
+    """Whether `events` ends before what was released so far does, because one response cannot hold all of it. Resume after
+    the last event gives the rest.
+    """
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ChatEvent]:
         """What was released so far, in order. Neighbouring deltas of one text are put together, and bear the sequence number
@@ -270,9 +275,10 @@ class GetTurnResponse(google.protobuf.message.Message):
         state: Global___TurnState.ValueType = ...,
         events: collections.abc.Iterable[Global___ChatEvent] | None = ...,
         failure: Global___TurnFailure | None = ...,
+        partial: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["failure", b"failure"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["events", b"events", "failure", b"failure", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events", "failure", b"failure", "partial", b"partial", "state", b"state"]) -> None: ...
 
 Global___GetTurnResponse: typing_extensions.TypeAlias = GetTurnResponse
 

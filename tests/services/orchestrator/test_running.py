@@ -109,6 +109,20 @@ async def test_a_turn_can_be_read_again(tmp_path: Path) -> None:
                 assert await resume(stub, after) == first[after:]
 
 
+async def test_a_turn_larger_than_a_message(tmp_path: Path) -> None:
+    """What does not fit into one answer is told to be missing, and is what resuming gives after the last event."""
+    pieces = [chr(65 + number) * 500_000 for number in range(12)]
+    script = Script(generate=serving.says(*pieces))
+    async with serving.serving(script, tmp_path, profile(), backlog=50_000_000) as stub:
+        with context.use(OURS):
+            whole = await serving.run(stub)
+            fetched = await fetch(stub)
+            rest = await resume(stub, fetched.events[-1].sequence)
+    assert (fetched.partial, fetched.state) == (True, chat_pb2.TURN_STATE_FINISHED)
+    assert text_of(list(fetched.events)) + text_of(rest) == text_of(whole) == "".join(pieces)
+    assert 1_000_000 < len(text_of(rest)) < 5_000_000
+
+
 @pytest.mark.parametrize("policy", [DETACH, DRAIN], ids=["detach", "drain"])
 async def test_a_turn_goes_on_without_its_caller(tmp_path: Path, policy: dict[str, Any]) -> None:
     """The caller goes away in the middle; the engine runs on, and who resumes gets the rest, live and once."""
