@@ -9,7 +9,6 @@ from shieldmesh.v1 import chat_pb2
 from .log.turn_log import Record, TurnLog
 from .merging import EVENTS
 
-
 LARGEST: Final = 3 * 1024 * 1024
 """Bytes of events in a snapshot: below the 4 MiB that gRPC takes for one message by default."""
 
