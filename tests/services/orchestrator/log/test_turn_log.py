@@ -97,6 +97,23 @@ async def test_a_failed_turn_ends_with_its_error(open_log: Open) -> None:
     assert said(failure.value) == said(error)
 
 
+async def test_a_turn_is_forgotten_when_it_shall_be(open_log: Open) -> None:
+    """Nothing is known of it any more, though its last events were written a moment before; others stay."""
+    async with open_log() as log:
+        for turn in ("t", "other"):
+            write(log, turn, 3)
+            log.seal(turn)
+        await log.forget("t")
+        await log.forget("t")
+        await log.forget("never")
+        assert await log.find("t") is None
+        with pytest.raises(DataLossError):
+            await read(log, "t", 0)
+        assert await read(log, "other", 0) == [text(1), text(2), text(3)]
+    async with open_log() as log:
+        assert await log.find("t") is None
+
+
 async def test_what_is_known_of_a_turn(open_log: Open) -> None:
     """A turn is there as soon as it has begun, with its owner; others are not."""
     async with open_log() as log:
