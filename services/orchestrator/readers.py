@@ -19,6 +19,11 @@ class Readers:
         self._count = 1
         self._waiting: asyncio.TimerHandle | None = None
 
+    @property
+    def present(self) -> bool:
+        """Whether there is one now."""
+        return self._count > 0
+
     def join(self) -> None:
         """One more reads."""
         self._count += 1
@@ -27,6 +32,10 @@ class Readers:
     def leave(self) -> None:
         """One reads no longer."""
         self._count -= 1
+        self.wait()
+
+    def wait(self) -> None:
+        """The time without a reader begins to run, where there is none."""
         if self._count or self._patience is None:
             return
         if self._patience == 0:

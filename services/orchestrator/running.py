@@ -135,7 +135,8 @@ class RunningTurn:
         log.begin(self._id, Owner(turn.identity.tenant_id, turn.identity.session_id))
         self._work = asyncio.create_task(turn.run())
         self._work.add_done_callback(lambda _: turn.close())
-        self._readers = Readers(turn.patience, self._work.cancel)
+        self._readers = Readers(turn.patience, self._abandoned)
+        self._search: asyncio.Task[None] | None = None
 
     async def events(self) -> AsyncGenerator[chat_pb2.ChatEvent]:
         """The turn's events, from `started` to `finished`, numbered, for the caller who began it.
@@ -241,6 +242,23 @@ class RunningTurn:
             self._readers.leave()
             if self._work.cancelling():
                 await until_done(self._work)
+
+    def _abandoned(self) -> None:
+        """Nobody here reads the turn. Where that may last a while, somebody may do so at another replica."""
+        if self._turn.patience:
+            self._search = asyncio.create_task(self._look_for_readers())
+        else:
+            self._work.cancel()
+
+    async def _look_for_readers(self) -> None:
+        try:
+            followed = await self._log.followed(self._id)
+        except UnavailableError:
+            followed = True  # perhaps; the turn's deadline ends it in any case
+        if followed or self._readers.present:
+            self._readers.wait()
+        else:
+            self._work.cancel()
 
     def _go_on(self) -> None:
         if self._rest is not None:

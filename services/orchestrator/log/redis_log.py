@@ -170,6 +170,12 @@ class RedisLog:
         if error is not None:
             raise error
 
+    async def followed(self, turn: str) -> bool:
+        """See `TurnLog`."""
+        with _told():
+            _, processes = await self._asking.ask("PUBSUB", "NUMSUB", keys.news(turn))
+        return int(processes) > 0  # this one does not subscribe to what it writes itself
+
     async def expire(self) -> int:
         """See `TurnLog`."""
         return 0  # Redis does it

@@ -134,6 +134,11 @@ class SqliteLog:
         if error is not None:
             raise error
 
+    async def followed(self, turn: str) -> bool:
+        """See `TurnLog`."""
+        del turn
+        return False  # the file belongs to this process
+
     async def expire(self) -> int:
         """See `TurnLog`."""
         return await self._clerk.ask(LogFile.expire)

@@ -90,6 +90,14 @@ class TurnLog(Protocol):
         """
         ...
 
+    async def followed(self, turn: str) -> bool:
+        """Whether another process follows a turn that has its writer in this one.
+
+        Raises:
+            UnavailableError: nobody can tell.
+        """
+        ...
+
     async def expire(self) -> int:
         """Deletes the turns whose time is over, which logs also do by themselves; how many."""
         ...

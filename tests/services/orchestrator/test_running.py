@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from services.orchestrator.log.backlog import Backlog
+from services.orchestrator.log.sqlite import SqliteLog
 from shieldmesh import calls, context
 from shieldmesh.context import RequestContext
 from shieldmesh.errors import (
@@ -17,6 +18,7 @@ from shieldmesh.errors import (
     InvalidArgumentError,
     MeshError,
     NotFoundError,
+    UnavailableError,
 )
 from shieldmesh.v1 import chat_pb2, generation_pb2
 
@@ -193,6 +195,28 @@ async def test_the_grace_ends(tmp_path: Path) -> None:
                 failure = await failure_of(resume(stub, last.sequence))
                 assert (type(failure), failure.reason) == (CancelledCallError, "TURN_CANCELLED")
                 assert text_of(list((await fetch(stub)).events)) == "one "
+
+
+async def test_a_reader_at_another_replica(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn with a grace goes on while the log says that somebody follows it elsewhere, or cannot tell."""
+    answers: list[bool | None] = [True, None, True, False]
+
+    async def followed(log: SqliteLog, turn: str) -> bool:
+        del log
+        assert turn == "turn-1"
+        assert not model.stopped.is_set()
+        answer = answers.pop(0)
+        if answer is None:
+            raise UnavailableError("the turn log cannot be used")
+        return answer
+
+    monkeypatch.setattr(SqliteLog, "followed", followed)
+    model = Model()
+    async with serving.serving(Script(generate=model.generate), tmp_path, profile(reconnect_grace=0.01)) as stub:
+        with context.use(OURS):
+            await begin(stub, model)
+            await asyncio.wait_for(model.stopped.wait(), TIMEOUT)
+    assert not answers
 
 
 async def read_one(stub: Stub) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -233,6 +233,25 @@ async def test_a_claim_is_over_with_its_window(open_log: Open) -> None:
         while (await log.claim("key", "second", b"")).turn != "second":  # noqa: ASYNC110  # only the log knows
             await asyncio.sleep(0.01)
         assert await log.claim("key", "third", b"") == Claim("second", b"")
+
+
+async def test_who_follows_elsewhere(open_log: Open, request: pytest.FixtureRequest) -> None:
+    """Whoever writes a turn can ask whether another process follows it; those of its own do not count."""
+    async with open_log() as log, AsyncExitStack() as stack:
+        write(log, "t", 2)
+        assert not await log.followed("t")
+        async with aclosing(log.follow("t", 0)) as events:
+            await anext(events)
+            assert not await log.followed("t")
+        if "sqlite" not in request.node.name:
+            other = await stack.enter_async_context(open_log())
+            following = asyncio.create_task(read(other, "t", 0))
+            while not await log.followed("t"):  # noqa: ASYNC110  # it is in Redis
+                await asyncio.sleep(0.001)
+            log.seal("t")
+            assert len(await following) == 2
+            while await log.followed("t"):  # noqa: ASYNC110  # see above
+                await asyncio.sleep(0.001)
 
 
 async def test_who_writes_a_turn_hears_that_it_shall_stop(open_log: Open) -> None:
