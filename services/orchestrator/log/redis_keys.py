@@ -29,9 +29,9 @@ def lease(process: str) -> str:
     return f"sm:writer:{process}"
 
 
-def stops(process: str) -> str:
-    """The turns that a process shall stop; also the channel that says that there are some."""
-    return f"sm:stops:{process}"
+def calls(process: str) -> str:
+    """What others wish of a process; also the channel that says that there is something."""
+    return f"sm:calls:{process}"
 
 
 def claim(key: str) -> str:

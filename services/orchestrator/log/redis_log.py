@@ -5,7 +5,7 @@ append ──▶ backlog ──▶ one round trip for all that gathered ──�
                              └─▶ a message for those who follow at other replicas ──▶ they read the stream
 ```
 
-No reader polls, and no turn waits for Redis. docs/turns.md says what is promised, and docs/adr/0006 why it is built so.
+No reader polls, and no turn waits for Redis. docs/turns.md says what is promised, and docs/adr/0011 why it is built so.
 """
 
 import asyncio
@@ -31,9 +31,11 @@ LEASE: Final = 10.0
 """Seconds after which a process that is not heard of is presumed dead, where nobody says otherwise."""
 _SHORTEST_RETENTION: Final = 1.0
 """Seconds that the end of a turn is there for those who follow it."""
-_STOPS_SECONDS: Final = 3_600
-"""How long a wish to stop waits for the process that can."""
-_STOPS_AT_ONCE: Final = 100
+_CALLS_SECONDS: Final = 3_600
+"""How long a wish waits for the process that it is for."""
+_CALLS_AT_ONCE: Final = 100
+_STILL: Final = "?"
+"""Before a turn in a wish: its writer shall see that it has an end if it writes it no more. Else: it shall stop."""
 
 
 @asynccontextmanager
@@ -86,7 +88,7 @@ class RedisLog:
         self._streams = Streams(patient, self._asking, after_end)
         self._leases = Leases(self._asking, self._streams, self._followers, lease=lease)
         self._called = asyncio.Event()
-        own = keys.stops(self._writer.process)
+        own = keys.calls(self._writer.process)
         self._news = News(hasty, self._followers, own, self._called.set, silence=lease)
         self._stop: Callable[[str], object] = _nobody
 
@@ -103,7 +105,7 @@ class RedisLog:
             nobodys = context.detached()  # it is done for all turns, and must not be done in the context of one
             loops = (
                 *(self._writer.run(), self._asking.run(), self._leases.run()),
-                *(self._news.run(), self._news.keep(), self._hear_stops()),
+                *(self._news.run(), self._news.keep(), self._hear_calls()),
             )
             work = [tasks.create_task(loop, context=nobodys) for loop in loops]
             try:
@@ -211,14 +213,7 @@ class RedisLog:
         with _told():
             begun = await self._streams.begun(turn)
             if begun is not None:
-                # In a list, for a process that does not hear us now.
-                stops = keys.stops(begun.writer.partition("/")[0])
-                commands: tuple[Command, ...] = (
-                    ("RPUSH", stops, turn),
-                    ("EXPIRE", stops, _STOPS_SECONDS),
-                    ("PUBLISH", stops, ""),
-                )
-                await together(self._client, commands)
+                await self._call(begun.writer, turn)
 
     async def _look_abroad(self, turn: str, stack: ExitStack, known: str | None) -> str:
         """Has a turn that is not written here looked after; its writer.
@@ -228,6 +223,8 @@ class RedisLog:
         """
         with _told():
             begun = await self._streams.begun(turn)
+            if begun is not None:
+                await self._call(begun.writer, _STILL + turn)
         if begun is None:
             raise lost()
         if known is None:
@@ -235,14 +232,32 @@ class RedisLog:
             stack.enter_context(self._news.heard(turn))
         return begun.writer
 
-    async def _hear_stops(self) -> None:
+    async def _call(self, writer: str, wish: str) -> None:
+        # In a list, for a process that does not hear us now.
+        calls = keys.calls(writer.partition("/")[0])
+        commands: tuple[Command, ...] = (
+            ("RPUSH", calls, wish),
+            ("EXPIRE", calls, _CALLS_SECONDS),
+            ("PUBLISH", calls, ""),
+        )
+        await together(self._client, commands)
+
+    async def _hear_calls(self) -> None:
         while True:
             await self._called.wait()
             self._called.clear()
             with suppress(*FAILURES):  # when Redis is there again, so is the channel, which calls once more
-                while turns := await self._asking.ask("LPOP", keys.stops(self._writer.process), _STOPS_AT_ONCE):
-                    for turn in turns:
-                        self._stop(turn.decode())
+                while wishes := await self._asking.ask("LPOP", keys.calls(self._writer.process), _CALLS_AT_ONCE):
+                    for wish in wishes:
+                        await self._heed(wish.decode())
+
+    async def _heed(self, wish: str) -> None:
+        turn = wish.removeprefix(_STILL)
+        if turn == wish:
+            self._stop(turn)
+        elif turn not in self._writer:
+            # Its end was written, and Redis has lost it.
+            await self._streams.lose([turn])
 
     async def _leave(self) -> None:
         with suppress(*FAILURES):

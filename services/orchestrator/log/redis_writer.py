@@ -179,7 +179,7 @@ class Writer:
         """Lets everybody know that this process writes no more; `run` must have ended."""
         if self._next_beat is not None:
             self._next_beat.cancel()
-        await self._client.delete(keys.lease(self.process), keys.stops(self.process))
+        await self._client.delete(keys.lease(self.process), keys.calls(self.process))
 
     def _write(self, turn: str) -> None:
         self._unsettled[turn] = None
