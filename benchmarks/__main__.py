@@ -10,13 +10,16 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from . import measure, page, plan, processes, results, scenarios
 from .plan import Job
 from .results import Results
+
+LIMIT: Final = 780.0
+"""Seconds after which no job is measured once more."""
 
 
 def main(
@@ -48,7 +51,7 @@ async def _run(jobs: list[Job], path: Path, *, quick: bool) -> None:
     with measure.clients() as pool:
         for number in range(max(job.rounds for job in jobs)):
             for job in jobs:
-                if number < job.rounds:
+                if number < job.rounds and (not number or time.monotonic() - began < LIMIT):
                     await _measure(job, number, pool, found)
                     found.seconds = time.monotonic() - began
                     found.write(path)

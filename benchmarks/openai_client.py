@@ -159,7 +159,7 @@ class _Answers(asyncio.Protocol):
             return
         if time.monotonic() > self._until:
             # A loop that is never done reading is late for its timers.
-            self._transport.abort()
+            end.cancel()
             return
         try:
             _note(self._reader.feed(data), turn)

@@ -34,7 +34,7 @@ class Scenario:
     """Nothing arrives after the first ramp."""
     warm: float = 0.5
     """Seconds after the first ramp before the window begins."""
-    window: float = 5.0
+    window: float = 4.0
     alone: Alone = Alone.NEVER
     counts_memory: bool = False
     """Whether enough streams stay open to say what one takes."""
@@ -62,7 +62,7 @@ def _paced(name: str, streams: int, *, tokens: int = 250, pace: float = 50.0) ->
     return Scenario(name, meaning, Engine(tokens, pace), streams=streams, ramp=tokens / pace)
 
 
-SWEEP: Final = tuple(_paced(f"sweep-{streams}", streams, tokens=50, pace=10.0) for streams in (1, 8, 64, 512))
+SWEEP: Final = tuple(_paced(f"sweep-{streams}", streams, tokens=30, pace=10.0) for streams in (1, 8, 64, 512))
 """The same turns from 1 stream to 512, at a pace that two cores can follow."""
 
 _ALL: Final = (
@@ -83,7 +83,7 @@ _ALL: Final = (
         Engine(5),
         streams=5,
         ramp=1.0,
-        window=6.0,
+        window=5.0,
         alone=Alone.BESIDE,
     ),
     Scenario("short", "40 turns/s of 10 tokens", Engine(10), streams=40, ramp=1.0),
@@ -110,7 +110,7 @@ _ALL: Final = (
         "2,000 open streams of a token in 20 s",
         Engine(250, 0.05),
         streams=2_000,
-        ramp=40.0,
+        ramp=30.0,
         once=True,
         warm=1.0,
         window=5.0,
@@ -124,7 +124,7 @@ _ALL: Final = (
         ramp=0.5,
         once=True,
         warm=1.5,
-        window=8.0,
+        window=6.0,
         alone=Alone.BEFORE,
     ),
     *SWEEP,

@@ -1,20 +1,26 @@
 """What a turn costs in work that can be counted; `benchmarks/` measures the time that it takes."""
 
+import sys
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from opentelemetry.trace import SpanKind
 
+import shieldmesh
 from shieldmesh.telemetry import Name
 
-from .promises.mesh import TIMEOUT, deny, running
+from .promises.mesh import TIMEOUT, Mesh, deny, running
 from .promises.observing import observed
 
 TOKENS: Final = 40
 ENGINE: Final[dict[str, Any]] = {
     "models": [{"name": "engine", "backend": "replay", "options": {"pieces": [" word"] * TOKENS}}]
 }
+OURS: Final = tuple(str(Path(__file__).parents[1] / name) for name in ("gateway", "services", "shieldmesh"))
 GUARDED: Final[dict[str, Any]] = {
     "model": "engine",
     "input": {"shields": [deny("nightfall")]},
@@ -40,3 +46,42 @@ async def test_a_turn_is_five_calls_and_a_token_one_message_a_hop(tmp_path: Path
     assert sent["Generate"] <= TOKENS + 2
     assert sent["InspectStream"] <= TOKENS + 2
     assert len(seen.spans.ended) <= 14
+
+
+async def test_a_token_is_a_bounded_number_of_calls_of_our_functions(tmp_path: Path) -> None:
+    """All services and the client together, less a turn's own share; libraries are not counted."""
+    lengths = {"few": TOKENS, "many": 3 * TOKENS}
+    models = [
+        {"name": name, "backend": "replay", "options": {"pieces": [" word"] * tokens}}
+        for name, tokens in lengths.items()
+    ]
+    profiles = {name: {**GUARDED, "model": name} for name in lengths}
+    async with running(tmp_path, profiles=profiles, models={"models": models}) as mesh, mesh.client as client:
+        calls = {name: [await _calls(mesh, client, name) for _ in range(3)] for name in lengths}
+    # The first turn also imports and opens what later ones use.
+    few, many = (min(counts[1:]) for counts in calls.values())
+    # Tokens that come together cost less, so nothing but more work can make it more.
+    assert (many - few) / (2 * TOKENS) <= 150
+
+
+async def _calls(mesh: Mesh, client: shieldmesh.Mesh, name: str) -> int:
+    """How often functions of this repository are entered in a turn, resumptions included."""
+    with _counting() as counted:
+        await client.chat("hi", profile=name, timeout=TIMEOUT).result()
+        await mesh.idle()
+    return counted.total()
+
+
+@contextmanager
+def _counting() -> Generator[Counter[str]]:
+    counted = Counter[str]()
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(OURS):
+            counted[frame.f_code.co_filename] += 1
+
+    sys.setprofile(count)
+    try:
+        yield counted
+    finally:
+        sys.setprofile(None)
