@@ -81,6 +81,8 @@ def _variants() -> Sequence[System]:
         "mesh-bare": ("no shields", Bed(guarded=False)),
         "mesh-sampled": ("1 % of the turns traced", Bed(trace_ratio=0.01)),
         "mesh-untraced": ("no turn traced", Bed(trace_ratio=0.0)),
+        "mesh-redis": ("log in Redis, Redis included", Bed(redis=True)),
+        "mesh-workers": ("two gateway workers", Bed(workers=2)),
     }
     return [
         System(name, f"Shieldmesh, {change}", "As above otherwise.", partial(running, bed))

@@ -1,6 +1,7 @@
 """The mesh that is measured: its services as processes of this machine, with engines that cost next to nothing."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +18,7 @@ from shieldmesh.cli.local.plan import plan_mesh
 from . import processes, upstream
 from .load import Load
 from .quiet import Pids
-from .system import Engines, Running
+from .system import Engines, Running, StartError, free_port, program
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 GUARDS: Final[dict[str, Any]] = {  # Any: YAML
@@ -25,6 +26,8 @@ GUARDS: Final[dict[str, Any]] = {  # Any: YAML
     "output": {"shields": [{"type": "secrets", "action": "redact"}, {"type": "pii", "action": "redact"}]},
 }
 """The match shields of the profile that the project ships as the default one, on both ways."""
+_CONNECTIONS: Final = 8
+"""Of the client for each worker: the kernel deals them out by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +42,12 @@ class Bed:
     """The checkout whose services run."""
     environment: Mapping[str, str] | None = None
     """Settings of the services beside these."""
+    redis: bool = False
+    """The turn log is in a Redis that is started with the mesh and is part of it."""
+    workers: int = 1
+    """Of the gateway, between which the client's connections are dealt out."""
     cores: frozenset[int] = frozenset()
     """The processors that the services may use; all when none is named."""
-    connections: int = 1
-    """Of the client."""
 
 
 @asynccontextmanager
@@ -63,16 +68,29 @@ async def running(bed: Bed, engines: Engines) -> AsyncGenerator[Running]:
         environment = {
             **os.environ,
             "SHIELDMESH_GATEWAY_TRACE_RATIO": str(bed.trace_ratio),
+            "SHIELDMESH_GATEWAY_WORKERS": str(bed.workers),
             **(bed.environment or {}),
         }
-        targets = {service.name: service.target for service in services}
         seen = Pids()
+        if bed.redis:
+            port = free_port()
+            seen.pids["redis"] = await stack.enter_async_context(program(_redis(directory, port), port))
+            environment["SHIELDMESH_ORCHESTRATOR_TURN_LOG"] = f"redis://127.0.0.1:{port}"
+        targets = {service.name: service.target for service in services}
         await stack.enter_async_context(running_mesh(services, bed.root, environment, seen))
         if bed.cores:
             processes.confine(seen.pids, set(bed.cores))
-        chat = Load(targets["gateway"], "chat", connections=bed.connections)
+        chat = Load(targets["gateway"], "chat", connections=1 if bed.workers == 1 else _CONNECTIONS * bed.workers)
         alone = Load(address, "openai") if bed.over_http else Load(targets["inference"], "engine")
         yield Running(chat, alone, seen.pids)
+
+
+def _redis(directory: Path, port: int) -> list[str]:
+    """Append-only, synchronised every second, as a log that may lose a second of turns with its machine would be."""
+    server = shutil.which("redis-server")
+    if server is None:
+        raise StartError("there is no redis-server: install Redis 7 or Valkey")
+    return [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--appendonly", "yes"]
 
 
 def write_models(path: Path, engines: Engines, address: str = "") -> None:
