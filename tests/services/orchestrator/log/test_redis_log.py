@@ -131,6 +131,7 @@ async def test_a_redis_that_lost_everything(server: RedisServer) -> None:
         assert (found.owner, found.sealed) == (OWNER, True)
         write(here, "later", 1)
         here.seal("later")
+        await here.find("later")
         assert await read(there, "later", 0) == [text(1)]
 
 
@@ -139,6 +140,7 @@ async def test_a_redis_that_lost_the_end_of_a_turn(server: RedisServer) -> None:
     async with replica(server) as here, replica(server) as there, raw(server) as redis:
         write(here, "t", 2)
         here.seal("t")
+        await here.find("t")
         assert len(await read(there, "t", 0)) == 2
         kept = (await redis.xrange(keys.stream("t")))[:-1]
         await redis.delete(keys.stream("t"))
