@@ -112,8 +112,13 @@ async def test_health_and_the_control_of_turns_are_never_refused(tmp_path: Path)
         assert checked.status == health_pb2.HealthCheckResponse.SERVING
         record = await client.get_turn(started.turn_id, session="s", timeout=TIMEOUT)
         assert record.state is TurnState.RUNNING
+        # It goes on without its client, and keeps its place.
+        await turn.aclose()
+        await eventually(lambda: places["gateway Chat"].running == 0)
+        with pytest.raises(ResourceExhaustedError) as refused:
+            await chat(mesh, "free")
+        assert refused.value.hops[-1].service == "orchestrator"
         await client.cancel_turn(started.turn_id, session="s", timeout=TIMEOUT)
-        assert [event async for event in turn]
         await eventually(lambda: not any(each.running for each in places.values()))
         assert await chat(mesh, "free") == "hello"
 
