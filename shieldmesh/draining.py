@@ -12,9 +12,9 @@ from shieldmesh.interceptors.stopping import Stopping
 from shieldmesh.settings import ServiceSettings
 
 _LAST_WORDS: Final = 2.0
-"""Seconds for the callers of cut work to read what there is of it, and why it ended."""
+"""Seconds for the callers of cut work to read what there is of it, and why it ended; and for what was said to leave."""
 _CLEANUP: Final = 5.0
-"""Seconds for calls that were cut to clean up. Grace periods around the process have to allow for both."""
+"""Seconds for calls that were cut to clean up. Whoever ends the process has to allow for all of these."""
 
 _log = structlog.stdlib.get_logger("shieldmesh.server")
 
@@ -32,23 +32,27 @@ class Work(Protocol):
 
 
 class Background:
-    """The work of a process that goes on without calls. It has the same time to finish as they have."""
+    """The work of a process that goes on without calls. It has the same time to finish as they have.
+
+    Attributes:
+        works: The kinds of it that there are.
+    """
 
     def __init__(self) -> None:
-        self._works: list[Work] = []
+        self.works: list[Work] = []
 
     def add(self, work: Work) -> None:
         """Makes this process wait for the work before it ends."""
-        self._works.append(work)
+        self.works.append(work)
 
     async def wait_idle(self) -> None:
         """Returns when nothing is left of it."""
-        for work in self._works:
+        for work in self.works:
             await work.wait_idle()
 
     async def cut(self) -> None:
         """Ends what is left."""
-        for work in self._works:
+        for work in self.works:
             await work.cut()
 
 
@@ -74,13 +78,14 @@ async def drain(
     closing = asyncio.create_task(server.stop(settings.drain_grace + _LAST_WORDS + _CLEANUP))
     if not await _within(settings.drain_grace, around.wait_idle, background.wait_idle):
         _log.warning("cut off", running=around.running)
-        await background.cut()
-        await _within(_LAST_WORDS, around.wait_idle)
+        if background.works:
+            await background.cut()
+            await _within(_LAST_WORDS, around.wait_idle)
         stopping.cut()
         if not await _within(_CLEANUP, around.wait_idle):
             _log.warning("calls left behind", running=around.running)
-    # Those that watch the health wait for nothing else.
-    await server.stop(None)
+    # The last handler is done, and its status may be on its way still. Those that watch the health wait for nothing.
+    await server.stop(_LAST_WORDS)
     await closing
 
 

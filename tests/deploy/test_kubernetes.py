@@ -14,7 +14,7 @@ from shieldmesh.cli.local.plan import PROCESS
 
 from .manifests import BASE, PODMAN, ROOT, SERVICES, container, environment, of_kind, pod, rendered, written
 
-CLEANUP_SECONDS = 7
+CLEANUP_SECONDS = 9
 """What shieldmesh.server takes at most after the grace."""
 
 

@@ -98,6 +98,16 @@ def test_a_full_queue_makes_room_for_who_has_less_than_others() -> None:
     assert drained(queue) == [0, 10, 30, 1, 2, 3, 11, 4]
 
 
+def test_who_comes_back_is_not_served_twice_before_the_others() -> None:
+    """What an owner had counts while others wait, also when nothing of its own did meanwhile."""
+    queue = FairQueue[int](8, {})
+    for owner, item in (("a", 1), ("b", 2), ("b", 3), ("b", 4)):
+        queue.put(owner, item)
+    assert queue.take(always) == 1
+    queue.put("a", 5)
+    assert drained(queue) == [2, 3, 5, 4]
+
+
 def test_an_item_that_is_not_wanted_any_more_costs_its_owner_nothing() -> None:
     """Items that are refused when their turn comes are dropped, and the owner's next one is due then."""
     queue = FairQueue[int](8, {})
