@@ -1,6 +1,5 @@
 """Interim results of the services in a turn's events."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from .serving import (
     clears,
     ended,
     guards,
-    message,
     opened,
     profile,
     run,
@@ -112,36 +110,16 @@ async def test_a_turn_takes_so_many_and_none_that_breaks_the_contract(tmp_path: 
     assert names(events) == ["started", *["many"] * MOST, "delta", "finished"]
 
 
-async def test_a_reader_who_stalls_gets_fewer(tmp_path: Path) -> None:
-    """While more waits for the client than may, interim results are dropped; the text waits, and all of it comes."""
-    dropped = asyncio.Event()
-    words = ["word " * 100] * 4
+async def test_what_does_not_fit_is_dropped(tmp_path: Path) -> None:
+    """While more waits for the client than may, interim results are dropped; the text and its end come all the same."""
 
-    async def generate(requests: Asked) -> Generated:
-        await anext(requests)
-        yield begun()
-        yield said(words[0])
-        await dropped.wait()
-        for word in words[1:]:
-            yield said(word)
-        yield ended(4)
+    async def inspect(request: shield_pb2.InspectRequest) -> shield_pb2.InspectResponse:
+        del request
+        # All at once, so that nobody can read some of them meanwhile.
+        return shield_pb2.InspectResponse(progress=[result("x" * 64) for _ in range(500)])
 
-    async def inspect_stream(requests: AsyncIterator[shield_pb2.InspectStreamRequest]) -> Answers:
-        async for answer in clears(requests):
-            yield answer
-            if answer.HasField("clearance") and not dropped.is_set():
-                for _ in range(200):
-                    yield shield_pb2.InspectStreamResponse(progress=result("x" * 64))
-                dropped.set()
-
-    script = Script(generate=generate, inspect_stream=inspect_stream)
-    async with serving(script, tmp_path, profile(output=guards("flag")), window=100) as stub:
-        events: list[chat_pb2.ChatEvent] = []
-        request = chat_pb2.ChatRequest(profile="test", messages=[message("hi")])
-        async with calls.stream(stub.Chat, request, timeout=TIMEOUT) as stream:
-            async for event in stream:
-                if event.HasField("started"):
-                    await dropped.wait()
-                events.append(event)
-    assert "".join(event.delta.text for event in events) == "".join(words)
-    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    async with serving(Script(inspect=inspect), tmp_path, profile(input=guards("flag")), window=1_000) as stub:
+        events = await run(stub)
+    assert 1 <= names(events).count("x" * 64) <= 1_000 // 64 + 1
+    assert "".join(event.delta.text for event in events) == "hello"
+    assert names(events)[-1] == "finished"

@@ -341,6 +341,18 @@ async def test_two_turns_at_once(tmp_path: Path) -> None:
         ]
 
 
+async def test_who_hears_of_the_end_can_go_on(tmp_path: Path) -> None:
+    """A turn is kept before its client gets `finished`: the next one need not wait for the call to end."""
+    async with model(tmp_path) as (stub, playing):
+        request = chat_pb2.ChatRequest(profile="test", messages=[message("one")])
+        with context.use(RequestContext(session_id="s")):
+            async with calls.stream(stub.Chat, request, timeout=TIMEOUT) as stream:
+                async for event in stream:
+                    if event.HasField("finished"):
+                        await talk(stub, "two")
+        assert playing.last() == [("user", "one"), ("assistant", "shown 1"), ("user", "two")]
+
+
 async def test_the_history_is_bounded(tmp_path: Path) -> None:
     """However long the conversation, what the model is shown of it, and what is kept, stays under the limit."""
     bound = 150
