@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from services.inference import configuration
+from services.orchestrator.redis_client import redis_place
 from shieldmesh import profile
 from shieldmesh.cli.local.plan import PROCESS
 
@@ -154,6 +156,25 @@ def test_the_turn_log_has_a_place() -> None:
     (mount,) = (each for each in container("orchestrator")["volumeMounts"] if not each.get("readOnly"))
     file = environment("orchestrator")["SHIELDMESH_ORCHESTRATOR_TURN_LOG"]
     assert file == f"{mount['mountPath']}/turns.db"
+
+
+def test_replicas_can_share_a_redis(tmp_path: Path) -> None:
+    """With the component there is a Redis that forgets nothing by itself, and orchestrators keep their turns there."""
+    parts = {"resources": [BASE], "components": [BASE.parent / "redis"]}
+    overlay = {name: [os.path.relpath(path, tmp_path) for path in paths] for name, paths in parts.items()}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    documents = rendered(tmp_path)
+    for document in documents:
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    (redis,) = of_kind(documents, "StatefulSet")
+    (server,) = redis["spec"]["template"]["spec"]["containers"]
+    assert server["args"][-2:] == ["--maxmemory-policy", "noeviction"]
+    (orchestrator,) = (each for each in of_kind(documents, "Deployment") if each["metadata"]["name"] == "orchestrator")
+    given = {each["name"]: each["value"] for each in orchestrator["spec"]["template"]["spec"]["containers"][0]["env"]}
+    (port,) = server["ports"]
+    assert redis_place(given["SHIELDMESH_ORCHESTRATOR_TURN_LOG"]).hosts == (
+        (redis["spec"]["serviceName"], port["containerPort"]),
+    )
 
 
 def test_the_models_are_those_that_the_profiles_use() -> None:

@@ -3,15 +3,19 @@
 import asyncio
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from services.orchestrator.log.file import LogFile, LogFileError, Page
-from services.orchestrator.log.sqlite import open_sqlite
+from services.orchestrator.log.sqlite import GATHER_SECONDS, open_sqlite
 from services.orchestrator.log.turn_log import Owner
 from shieldmesh.errors import DataLossError
+
+from .test_turn_log import read_into
 
 OWNER = Owner("", "s")
 TEXT = b"something that a model said"
@@ -163,6 +167,52 @@ async def test_who_waits_asks_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
         assert len(looks) == before
         log.append("t", 2, TEXT)
         assert await waiting == TEXT
+
+
+WRITER = """
+import asyncio, sys, time
+from pathlib import Path
+from services.orchestrator.log.sqlite import open_sqlite
+from services.orchestrator.log.turn_log import Owner
+
+async def main():
+    async with open_sqlite(Path(sys.argv[1]), retention=60.0, backlog=1_000_000) as log:
+        log.begin("t", Owner("", "s"))
+        for sequence in range(1, 1_000_000):
+            log.append("t", sequence, str(sequence).encode())
+            print(sequence, time.monotonic(), flush=True)
+            await asyncio.sleep(0.002)
+
+asyncio.run(main())
+"""
+"""Says when it appended which event, by its own clock."""
+
+
+async def test_what_a_killed_process_wrote_is_there(tmp_path: Path) -> None:
+    """Killed in its middle, without any warning, a process leaves all that it appended some gatherings before."""
+    path = tmp_path / "turns.db"
+    due = _killed_while_it_writes(path)
+    heard: list[bytes] = []
+    async with asyncio.timeout(20), open_sqlite(path, retention=60.0, backlog=1_000_000) as log:
+        with pytest.raises(DataLossError):
+            await read_into(heard, log, "t", 0)
+    assert len(heard) >= due > 1
+    assert heard == [str(sequence).encode() for sequence in range(1, len(heard) + 1)]
+
+
+def _killed_while_it_writes(path: Path) -> int:
+    """The last event that the process appended well before it was killed."""
+    marks: list[tuple[int, float]] = []
+    command = [sys.executable, "-c", WRITER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:  # noqa: S603  # the command is ours
+        assert writer.stdout is not None
+        for line in writer.stdout:
+            sequence, at = line.split()
+            marks.append((int(sequence), float(at)))
+            if marks[-1][1] - marks[0][1] > 40 * GATHER_SECONDS:
+                break
+        writer.kill()
+    return max(sequence for sequence, at in marks if at < marks[-1][1] - 20 * GATHER_SECONDS)
 
 
 def files(directory: Path) -> list[Path]:

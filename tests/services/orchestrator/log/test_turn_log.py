@@ -268,6 +268,24 @@ async def test_who_writes_a_turn_hears_that_it_shall_stop(open_log: Open) -> Non
         assert await read(log, "t", 0) == [text(1)]
 
 
+async def test_many_turns_at_once(open_log: Open) -> None:
+    """64 turns that tag each event with turn and number: every reader sees exactly its own 1..n."""
+    async with open_log(backlog=1_000) as log:
+
+        async def run(turn: str) -> None:
+            log.begin(turn, OWNER)
+            readers = [asyncio.ensure_future(read(log, turn, after)) for after in (0, 20)]
+            for number in range(1, 41):
+                await log.room()
+                log.append(turn, number, f"{turn}:{number}".encode())
+                await asyncio.sleep(0)
+            log.seal(turn)
+            all_of_it = [f"{turn}:{number}".encode() for number in range(1, 41)]
+            assert await asyncio.gather(*readers) == [all_of_it, all_of_it[20:]]
+
+        await asyncio.gather(*(run(f"turn-{number}") for number in range(64)))
+
+
 def write(log: TurnLog, turn: str, events: int) -> None:
     """Begins a turn and appends so many events."""
     log.begin(turn, OWNER)
