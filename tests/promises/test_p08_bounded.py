@@ -11,13 +11,14 @@ import grpc
 import pytest
 
 from benchmarks.processes import look
-from services.orchestrator.log.sqlite import open_sqlite
+from services.orchestrator.log.sqlite import SqliteLog, open_sqlite
 from services.orchestrator.mailbox import Mailbox
 from services.orchestrator.merging import EVENTS
 from services.orchestrator.running import running_turns
 from services.orchestrator.turn import Turn
 from shieldmesh import channels
 from shieldmesh.context import RequestContext
+from shieldmesh.errors import MeshError
 from shieldmesh.profile.policy import Stall
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc, generation_pb2, message_pb2
 from tests.e2e import engine
@@ -122,8 +123,16 @@ async def test_a_turn_that_nobody_reads_gives_its_place_back(tmp_path: Path, the
         await eventually(lambda: not tasks_at_work())
 
 
-async def test_a_stalled_caller_that_leaves_ends_its_turn(tmp_path: Path) -> None:
-    """Also behind a stall, a caller that goes away ends a turn whose `disconnect` is cancel."""
+async def test_a_stalled_caller_that_leaves_ends_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also behind a stall, a caller that goes away ends a turn whose `disconnect` is cancel, once."""
+    ends: list[str] = []
+    seal = SqliteLog.seal
+
+    def note(log: SqliteLog, turn: str, error: MeshError | None = None) -> None:
+        ends.append(turn)
+        seal(log, turn, error)
+
+    monkeypatch.setattr(SqliteLog, "seal", note)
     slow = {**STORIES, "options": {"pieces": ["x" * 32_768] * 2_000, "pace": 50}}
     with observed() as seen:
         async with running(tmp_path, profiles=stalls(0.1, "detach"), models={"models": [slow]}) as mesh:
@@ -133,6 +142,7 @@ async def test_a_stalled_caller_that_leaves_ends_its_turn(tmp_path: Path) -> Non
                 stalled.cancel()
                 await mesh.idle()
             assert mesh.generated() < 2_000
+            assert len(ends) == 1
             await eventually(lambda: not tasks_at_work())
 
 

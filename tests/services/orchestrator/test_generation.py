@@ -143,7 +143,6 @@ async def test_credit_where_the_engine_keeps_a_window(tmp_path: Path, *, confirm
     """What was taken is said once for half a window, and never to an engine that confirmed none."""
     window = inference_pb2.GenerateWindow(tokens=10)
     word = said("word")
-    heard: list[inference_pb2.GenerateRequest] = []
 
     class Windowed(Engine):
         async def Generate(  # noqa: N802  # the contract's name
@@ -151,22 +150,23 @@ async def test_credit_where_the_engine_keeps_a_window(tmp_path: Path, *, confirm
         ) -> AsyncGenerator[inference_pb2.GenerateEvent]:
             del context
             requests = aiter(request_iterator)
-            heard.append(await anext(requests))
+            await anext(requests)
             started = inference_pb2.GenerateStarted(window=window if confirmed else None)
             yield inference_pb2.GenerateEvent(started=started)
             for number in range(1, 41):
                 yield word
                 if confirmed and number % 5 == 0:
-                    heard.append(await anext(requests))
+                    await anext(requests)
             yield ended(40)
 
     taken: list[inference_pb2.GenerateEvent] = []
+    written: list[inference_pb2.GenerateRequest] = []
     opening = inference_pb2.GenerateOpen(model="scripted", window=window)
     async with serving(Windowed(fails=False), tmp_path) as stub:
-        await generate(stub.Generate, opening, into(taken), lambda: None)
+        await generate(heard(stub, written), opening, into(taken), lambda: None)
     assert sum(event.delta.token_count for event in taken) == 40
-    assert heard[0].open.window == window
-    assert [request.credit.tokens for request in heard[1:]] == (list(range(5, 41, 5)) if confirmed else [])
+    assert written[0].open.window == window
+    assert [request.credit.tokens for request in written[1:]] == (list(range(5, 41, 5)) if confirmed else [])
 
 
 def into(taken: list[inference_pb2.GenerateEvent]) -> Callable[[inference_pb2.GenerateEvent], Awaitable[None]]:
@@ -183,5 +183,27 @@ def late(stub: Stub, kind: str, failed: Callable[[], None] = lambda: None) -> An
 
     def call(timeout: float | None = None) -> LateCall:
         return LateCall(stub.Generate(timeout=timeout), kind, failed)
+
+    return call
+
+
+class HeardCall(LateCall):
+    """A call of which is noted what is written."""
+
+    def __init__(self, call: Any, written: list[inference_pb2.GenerateRequest]) -> None:
+        super().__init__(call, "", lambda: None)
+        self._written = written
+
+    async def write(self, request: inference_pb2.GenerateRequest) -> None:
+        """See `grpc.aio.StreamStreamCall.write`."""
+        self._written.append(request)
+        await self._call.write(request)
+
+
+def heard(stub: Stub, written: list[inference_pb2.GenerateRequest]) -> Any:
+    """The RPC, of whose calls is noted what is written."""
+
+    def call(timeout: float | None = None) -> HeardCall:
+        return HeardCall(stub.Generate(timeout=timeout), written)
 
     return call

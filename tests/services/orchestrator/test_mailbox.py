@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.orchestrator.mailbox import OVERHEAD, Mailbox
@@ -150,14 +150,17 @@ async def test_what_waits_is_bounded_in_tokens_and_in_items() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=400))
+@example([5] * 400)
+@example([*range(400, 0, -1)])
 def test_joining_copies_little(lengths: list[int]) -> None:
     """Few pieces are left of many that came, and each character was copied few times: a message keeps every copy."""
-    copied = 0
+    copied = most = 0
 
     class Counting(Events):
         def join(self, items: Sequence[chat_pb2.ChatEvent]) -> chat_pb2.ChatEvent:
-            nonlocal copied
+            nonlocal copied, most
             joined = super().join(items)
+            most = max(most, len(items))
             copied += len(joined.delta.text)
             return joined
 
@@ -171,4 +174,5 @@ def test_joining_copies_little(lengths: list[int]) -> None:
 
     total = sum(lengths)
     assert len(asyncio.run(through())) == total
+    assert most <= 1 + total.bit_length()
     assert copied <= total * (2 + 2 * total.bit_length())
