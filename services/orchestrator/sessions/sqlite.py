@@ -2,10 +2,11 @@
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -81,7 +82,7 @@ class SqliteSessions:
         self._file = file
         self._thread = thread
         self._loop = asyncio.get_running_loop()
-        self._sweeping: asyncio.TimerHandle | None = None
+        self._closing = threading.Event()
 
     async def open(self, key: Key, turn: str, retention: float) -> Sequence[Entry]:
         """See `SessionStore`."""
@@ -114,13 +115,19 @@ class SqliteSessions:
     def sweep(self) -> None:
         """Deletes sessions whose time is over, now and from time to time; what cannot be can be the next time."""
         self._thread.submit(self._file.expire)
-        # It is done for nobody's turn, and needs no task that waits.
-        self._sweeping = self._loop.call_later(SWEEP_SECONDS, self.sweep, context=context.detached())
+        # Not by the loop's clock: a timer that is always there keeps the loop from letting go of those of turns.
+        threading.Thread(
+            target=context.detached().run, args=(self._sweep_again,), name="sessions-sweep", daemon=True
+        ).start()
 
     def close(self) -> None:
         """Sweeps no more."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        self._closing.set()
+
+    def _sweep_again(self) -> None:
+        while not self._closing.wait(SWEEP_SECONDS):
+            with suppress(RuntimeError):  # the thread has ended
+                self._thread.submit(self._file.expire)
 
     async def _do(self, work: Callable[[], T]) -> T:
         try:
