@@ -246,7 +246,7 @@ def test_wrong_use_is_exit_code_2(arguments: list[str], stdin: bytes | None) -> 
 
 def test_without_the_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """An install of the client alone cannot read policies, and says what it lacks."""
-    monkeypatch.setattr("shieldmesh.cli.shields.policies.NEEDED", ("pydantic_of_tomorrow",))
+    monkeypatch.setattr("shieldmesh.cli.policies.NEEDED", ("pydantic_of_tomorrow",))
     result = invoke("test", "hi")
     assert result.exit_code == 1
     assert "not installed (pydantic_of_tomorrow)" in result.stderr
