@@ -13,6 +13,7 @@ from services.orchestrator.log import redis_writer
 from services.orchestrator.log.redis_log import open_redis
 from services.orchestrator.log.turn_log import TurnLog
 from services.orchestrator.redis_client import RedisUnusableError, redis_place, together
+from services.orchestrator.running import RunningTurns
 from shieldmesh.errors import DataLossError
 from tests.redis_server import RedisServer, redis_server
 
@@ -94,6 +95,18 @@ async def test_a_wish_to_stop_reaches_the_writer(server: RedisServer) -> None:
         await there.ask_to_stop("unknown")
         assert await heard.get() == "t"
         assert heard.empty()
+
+
+async def test_who_cancels_elsewhere_waits_for_the_end(server: RedisServer) -> None:
+    """A turn that another replica runs is stopped there; the call returns when its end is in the log."""
+    async with replica(server) as here, replica(server) as there:
+        here.listen(here.seal)
+        write(here, "t", 1)
+        await here.find("t")
+        await RunningTurns(there).stop("t")
+        found = await there.find("t")
+        assert found is not None
+        assert found.sealed
 
 
 async def test_a_writer_presumed_dead_cannot_write(server: RedisServer) -> None:
