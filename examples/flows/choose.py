@@ -18,7 +18,7 @@ async def choose(turn: FlowTurn) -> AsyncGenerator[str]:
             tasks.create_task(turn.model(name).ask(turn.messages, sampling=sampling))
             for name, sampling in (
                 ("bold", Sampling(temperature=1.0, max_tokens=tokens)),
-                ("sober", Sampling(temperature=0.0, max_tokens=tokens)),
+                ("sober", Sampling(temperature=0.3, max_tokens=tokens)),
             )
         ]
     first, second = (task.result().text for task in asked)

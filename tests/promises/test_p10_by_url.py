@@ -41,7 +41,7 @@ from shieldmesh import (
 )
 from shieldmesh.context import RequestContext
 from shieldmesh.interceptors import EDGE, INNER
-from shieldmesh.interceptors.call import ServerIdentity, ServerInterceptor
+from shieldmesh.interceptors.call import ServerCall, ServerIdentity, ServerInterceptor
 from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.v1 import inference_pb2_grpc
 
@@ -73,8 +73,14 @@ class Doors:
     """How a mesh and its models are reached in one way."""
 
     mesh: Mesh
-    to: Callable[[str, str], Module]
-    """The module of a kind, "mesh" or "grpc", and a name."""
+    url: Callable[[str, str], str]
+    """The URL of a module of a kind, "mesh" or "grpc", with a name."""
+    callers: list[str]
+    """The sessions in whose name they were called."""
+
+    def to(self, kind: str, name: str) -> Module:
+        """A module."""
+        return Module(self.url(kind, name))
 
 
 @asynccontextmanager
@@ -84,9 +90,17 @@ async def reached(way: str, directory: Path) -> AsyncGenerator[Doors]:
     (directory / "ca.pem").write_bytes(authority.cert_pem.bytes())
     async with running(directory, profiles=PROFILES, models=MODELS) as mesh:
         places: dict[str, str] = {}
+        callers: list[str] = []
+
+        @asynccontextmanager
+        async def note(call: ServerCall) -> AsyncGenerator[None]:
+            del call
+            callers.append(context.current().session_id)
+            yield
+
         servers: list[tuple[grpc.aio.Server, MeshInterceptor]] = []
         for kind, service, interceptors in (("mesh", "gateway", EDGE), ("grpc", "inference", INNER)):
-            server, around = _server(way, service, interceptors)
+            server, around = _server(way, service, (*interceptors, note))
             if kind == "mesh":
                 add_proxies(server, channels.get(mesh.target("orchestrator")))
             else:
@@ -96,7 +110,7 @@ async def reached(way: str, directory: Path) -> AsyncGenerator[Doors]:
             mesh.around[f"{service}, {way}"] = around
             await server.start()
             servers.append((server, around))
-        yield Doors(mesh, lambda kind, name: Module(places[kind].format(name=name)))
+        yield Doors(mesh, lambda kind, name: places[kind].format(name=name), callers)
         for server, around in servers:
             await server.stop(None)
             await around.wait_idle()
@@ -224,6 +238,7 @@ async def test_by_any_way(tmp_path: Path, way: str, kind: Kind) -> None:
     assert (type(wrong), wrong.reason, wrong.field) == (shieldmesh.NotFoundError, *kind.missing)
     _has_path(failure, kind.path, traces)
     _has_path(wrong, kind.short, traces)
+    assert set(doors.callers) == {"s-1"}
     assert {line["event"] for line in seen.warnings()} <= {"turn failed"}
 
 
@@ -242,6 +257,22 @@ def _has_path(error: MeshError, path: tuple[tuple[str, str], ...], traces: dict[
     assert {hop.reason for hop in hops} == {error.reason}
     elapsed = [hop.elapsed for hop in hops]
     assert elapsed == sorted(elapsed, reverse=True)
+
+
+async def test_the_clients_with_tls(tmp_path: Path) -> None:
+    """Both clients of a mesh talk to one behind TLS whose authority they are given, and to no other."""
+    async with reached("tls", tmp_path) as doors:
+        url = doors.url("mesh", "").replace("/?", "?")
+        assert url.startswith("meshs://")
+        assert await shieldmesh.connect(url).chat("hi", profile="guarded", timeout=TIMEOUT).text() == "hi"
+
+        def blocking() -> str:
+            with shieldmesh.connect_sync(url) as mesh:
+                return mesh.chat("hi", profile="guarded", timeout=TIMEOUT).text()
+
+        assert await asyncio.to_thread(blocking) == "hi"
+        with pytest.raises(shieldmesh.UnavailableError):
+            await shieldmesh.connect(url.partition("?")[0]).chat("hi", timeout=TIMEOUT).text()
 
 
 async def test_no_server_of_this_name_in_this_process() -> None:
