@@ -1,6 +1,7 @@
 """The promises hold for flows: Python in the place of the model, whose author does nothing for them.
 
-P1 isolation, P2 one trace, P3 exact usage, P4 no leak, P6 cancel means stop, P7 deadlines, P11 the whole path.
+P1 isolation, P2 one trace, P3 exact usage, P4 no leak, P6 cancel means stop, P7 deadlines, P8 bounded memory,
+P11 the whole path.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from services.orchestrator.flows.catalogue import Catalogue, NamedFlow
 from shieldmesh import Delta, Finished, FlowTurn, MeshError, context
 from shieldmesh.flow import Flow
 from shieldmesh.telemetry import Name
+from shieldmesh.v1 import inference_pb2
 
 from .mesh import TIMEOUT, Mesh, deny, eventually, running, tasks_at_work
 from .observing import Observed, observed
@@ -308,6 +310,51 @@ async def test_p07_a_flow_that_sleeps_is_stopped(tmp_path: Path) -> None:
         with pytest.raises(shieldmesh.DeadlineExceededError) as caught:
             await mesh.client.chat("hello", timeout=TIMEOUT).result()
     assert caught.value.reason == "TURN_TOO_LONG"
+
+
+async def test_p08_a_reader_that_stalls_stops_the_modules(tmp_path: Path) -> None:
+    """What a flow passes on is generated no faster than the client reads, what it hears no faster than it does."""
+    go_on = asyncio.Event()
+
+    async def passes(turn: FlowTurn) -> AsyncGenerator[str | shieldmesh.Event]:
+        async with turn.model("flood").chat("aside") as aside:
+            await anext(aside)
+            await go_on.wait()
+            async for event in turn.model("flood").chat("flood"):
+                yield event
+
+    async with flowing(tmp_path, passes, modules={"flood": "flood"}) as (mesh, _):
+        turn = mesh.client.chat("hello", timeout=TIMEOUT)
+        await anext(turn)
+        aside = await _stands_still(mesh)
+        assert 0 < aside < 20  # of 2,000
+        go_on.set()
+        await anext(turn)
+        assert aside < await _stands_still(mesh) < 300
+        await turn.aclose()
+
+
+async def _stands_still(mesh: Mesh) -> int:
+    """How much is generated when the engine has made no step while the loop went round often."""
+    before = -1
+    while before != mesh.generated():
+        before = mesh.generated()
+        for _ in range(200):
+            await mesh.inference.ListModels(inference_pb2.ListModelsRequest(), timeout=TIMEOUT)
+    return before
+
+
+async def test_p08_a_reader_that_stalls_stops_a_module(tmp_path: Path) -> None:
+    """The same of a module by URL, without a flow."""
+    async with running(tmp_path) as mesh:
+        where = f"grpc+{mesh.target('inference')}?model=flood"
+        async with shieldmesh.Module(where).chat("hello", timeout=TIMEOUT) as answer:
+            await anext(answer)
+            assert 0 < await _stands_still(mesh) < 20
+            for _ in range(40):
+                await anext(answer)
+            assert 40 <= await _stands_still(mesh) < 60
+        await mesh.idle()
 
 
 async def test_p02_parallel_calls_have_exact_parents(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, fields, replace
-from typing import Final
 
 from google.protobuf.struct_pb2 import Struct
 from opentelemetry import trace
@@ -25,11 +24,9 @@ from shieldmesh.profile.policy import Limits
 from shieldmesh.publishing import forward
 from shieldmesh.telemetry import Name, SpanName
 from shieldmesh.v1 import generation_pb2, inference_pb2
+from shieldmesh.window import BYTES, TOKENS
 
 from .limits import CallLimit
-
-_AHEAD: Final = 4_096
-"""Bytes that a module may be ahead of the flow that reads it."""
 
 
 class SubCall:
@@ -40,7 +37,7 @@ class SubCall:
     """
 
     def __init__(self) -> None:
-        self.said: Mailbox[Event] = Mailbox(_Apart(), _AHEAD)
+        self.said: Mailbox[Event] = Mailbox(_Apart(), BYTES, TOKENS)
         self._seen = 0
         self._cost = Usage()
 
@@ -84,6 +81,7 @@ def at_engine(rpc: Callable[[], Rpc], model: str, options: Struct | None = None,
                 await call.take(event)
 
         request = opening(model, ask)
+        request.window.tokens, request.window.bytes = TOKENS, BYTES
         if options is not None:
             request.options.CopyFrom(options)
         await generate_by_first(rpc(), request, fallback, take=take, let_go=call.said.free, asked=_note_fallback)
