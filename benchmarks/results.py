@@ -154,6 +154,11 @@ def of_engine(seen: Observation) -> float | None:
     return seen.system.tokens_per_second / seen.alone.tokens_per_second if seen.alone else None
 
 
+def held(seen: Observation) -> float:
+    """The most characters that shields held of a turn at a time."""
+    return seen.system.held
+
+
 def cpu_of(service: str) -> Callable[[Observation], float | None]:
     """Microseconds of one service for a token."""
     return lambda seen: seen.system.cpu_per_token.get(service, 0.0) * 1e6

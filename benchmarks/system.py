@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from .engine import Engine
 from .load import Load
 
-START_SECONDS: Final = 180.0
+START_SECONDS: Final = 300.0
 _STOP_SECONDS: Final = 10.0
 _PAUSE: Final = 0.1
 

@@ -181,7 +181,7 @@ def sweep(seen: Results) -> str:
 def settings(seen: Results) -> str:
     """How each system was set up."""
     rows = ((f"`{name}`", seen.titles[name], said) for name, said in seen.settings.items())
-    return _table(("", "system", "settings"), rows)
+    return _table(("", "system", "settings"), rows, words=True)
 
 
 def client(seen: Results) -> str:
@@ -240,6 +240,7 @@ def _cell(given: Range | None, form: str = "{:.0f}", *, plain: bool = False) -> 
     return f"{middle} ({form.format(given.low)} to {form.format(given.high)})"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: bool = False) -> str:
+    """Numbers stand at the right, and words at the left."""
+    lines = [head, ["---", *["---" if words else "---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
