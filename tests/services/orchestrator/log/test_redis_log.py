@@ -126,6 +126,18 @@ async def test_a_writer_presumed_dead_cannot_write(server: RedisServer) -> None:
         assert await read(here, "later", 0) == [text(1)]
 
 
+async def test_a_quiet_writer_is_alive(server: RedisServer) -> None:
+    """A turn that says nothing for longer than the lease goes on for its readers elsewhere."""
+    async with replica(server, lease=1.5) as here, replica(server, lease=1.5) as there:
+        write(here, "t", 1)
+        await here.find("t")
+        reading = asyncio.ensure_future(read(there, "t", 0))
+        await asyncio.sleep(4.0)
+        here.append("t", 2, text(2))
+        here.seal("t")
+        assert await reading == [text(1), text(2)]
+
+
 async def test_a_redis_that_lost_everything(server: RedisServer) -> None:
     """A turn that runs meanwhile ends as lost for its readers, at any replica; its next event is not given."""
     async with replica(server) as here, replica(server) as there:
