@@ -345,15 +345,15 @@ async def _stands_still(mesh: Mesh) -> int:
 
 
 async def test_p08_a_reader_that_stalls_stops_a_module(tmp_path: Path) -> None:
-    """The same of a module by URL, without a flow."""
-    async with running(tmp_path) as mesh:
-        where = f"grpc+{mesh.target('inference')}?model=flood"
+    """The same of a module by URL, without a flow; a reader that comes back gets the rest."""
+    many = {"name": "many", "backend": "replay", "options": {"pieces": ["w "] * 10_000}}
+    async with running(tmp_path, models={"models": [many]}) as mesh:
+        where = f"grpc+{mesh.target('inference')}?model=many"
         async with shieldmesh.Module(where).chat("hello", timeout=TIMEOUT) as answer:
             await anext(answer)
-            assert 0 < await _stands_still(mesh) < 20
-            for _ in range(40):
-                await anext(answer)
-            assert 40 <= await _stands_still(mesh) < 60
+            assert 0 < await _stands_still(mesh) < 2_500
+            rest = [event async for event in answer]
+        assert sum(event.token_count for event in rest if isinstance(event, Delta)) == 10_000
         await mesh.idle()
 
 
@@ -421,6 +421,23 @@ async def test_the_end_of_a_module_can_be_the_end_of_the_turn(tmp_path: Path) ->
         result = await mesh.client.chat("one two three", timeout=TIMEOUT).result()
     assert result.text == "better: one"
     assert result.finished.reason == shieldmesh.FinishReason.LENGTH
+
+
+async def test_whose_sampling_holds(tmp_path: Path) -> None:
+    """The profile's holds for its model, where a call says nothing else, and for no other module."""
+
+    async def samples(turn: FlowTurn) -> AsyncGenerator[str]:
+        asked = [
+            turn.model().ask("one two three"),
+            turn.model().ask("one two three", sampling=shieldmesh.Sampling(max_tokens=1)),
+            turn.model("other").ask("one two three"),
+        ]
+        for each in asked:
+            yield f"{(await each).text}."
+
+    policy = {"modules": {"other": "echo"}, "sampling": {"max_tokens": 2}}
+    async with flowing(tmp_path, samples, **policy) as (mesh, _):
+        assert await mesh.client.chat("hello", timeout=TIMEOUT).text() == "one two.one.one two three."
 
 
 async def test_a_module_ends_with_its_turn(tmp_path: Path) -> None:

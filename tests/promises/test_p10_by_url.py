@@ -63,6 +63,7 @@ MODELS = {
             ("echo", {"echo": True}),
             ("broken", {"text": "one two three", "fail_after": 2}),
             ("endless", {"pieces": [" word"] * 20_000, "pace": 500}),
+            ("never", {"text": "Never.", "first_token_ms": 600_000}),
         )
     ]
 }
@@ -281,11 +282,17 @@ async def test_no_server_of_this_name_in_this_process() -> None:
         await Module("grpc+inprocess:nobody?model=echo").ask("hello", timeout=TIMEOUT)
 
 
-async def test_a_deadline_in_this_process(tmp_path: Path) -> None:
-    """The timeout of a call holds without a connection, too, and ends the work."""
+@pytest.mark.parametrize("end", ["timeout", "leaving"])
+async def test_a_call_in_this_process_that_waits_is_ended(tmp_path: Path, end: str) -> None:
+    """Timeouts and cancellations reach a service that waits, without a connection, too."""
     async with reached("inprocess", tmp_path) as doors:
-        with pytest.raises(shieldmesh.DeadlineExceededError):
-            await doors.to("grpc", "endless").ask("go on", timeout=0.05)
+        model = doors.mesh.model("never")
+        if end == "timeout":
+            with pytest.raises(shieldmesh.DeadlineExceededError):
+                await doors.to("grpc", "never").ask("go on", timeout=0.05)
+        else:
+            async with doors.to("grpc", "never").chat("go on", timeout=TIMEOUT) as answer:
+                await anext(answer)
+                assert model.admission.running == 1
         await doors.mesh.idle()
-        assert doors.mesh.model("endless").admission.running == 0
-        await asyncio.sleep(0)
+        assert model.admission.running == 0
