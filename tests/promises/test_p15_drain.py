@@ -77,6 +77,10 @@ async def test_turns_get_the_grace_and_are_sealed_behind_it(profiles: Path, tmp_
             async with client.chat("tell it", session="s", timeout=TIMEOUT) as unread:
                 short = await anext(unread)
             assert isinstance(short, Started)
+            await asyncio.to_thread(mesh.terminate, "orchestrator")
+            await asyncio.to_thread(mesh.start, "orchestrator")
+            record = await client.get_turn(short.turn_id, session="s", timeout=TIMEOUT)
+            assert (record.state, record.text) == (TurnState.FINISHED, STORY)
             endless: list[chat_pb2.ChatEvent] = []
             reader = asyncio.create_task(read(stub.Chat, chat_request("endless"), endless))
             while len(endless) < 2:  # noqa: ASYNC110  # what comes is for the reader to tell, which only reads
@@ -89,8 +93,6 @@ async def test_turns_get_the_grace_and_are_sealed_behind_it(profiles: Path, tmp_
                 ("orchestrator", "SERVICE_STOPPING"),
             ]
             await asyncio.to_thread(mesh.start, "orchestrator")
-            record = await client.get_turn(short.turn_id, session="s", timeout=TIMEOUT)
-            assert (record.state, record.text) == (TurnState.FINISHED, STORY)
             again: list[chat_pb2.ChatEvent] = []
             sealed = await read(stub.Resume, chat_pb2.ResumeRequest(turn_id=endless[0].started.turn_id), again)
             assert again == endless
