@@ -1,5 +1,8 @@
 """URLs of modules."""
 
+import subprocess
+import sys
+
 import pytest
 
 from shieldmesh.module.inference import InferenceTarget
@@ -85,3 +88,22 @@ def test_what_names_no_module_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"expected|must hold|key_env|credentials|it knows") as caught:
         target_at(url)
     assert "secret" not in str(caught.value)
+
+
+BARE = """
+import sys
+
+sys.modules["httpx"] = None
+import shieldmesh
+
+shieldmesh.Module("grpc://host:7/m")
+shieldmesh.Module("openai+https://host/v1/m")
+"""
+
+
+def test_what_is_not_installed_is_named() -> None:
+    """Without the packages that it needs, a module of an OpenAI-compatible server says what to install; others work."""
+    program = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    assert program.stderr.splitlines()[-1] == (
+        "ImportError: modules at openai+https: need the package httpx: pip install 'shieldmesh[services]'"
+    )
