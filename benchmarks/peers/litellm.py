@@ -23,7 +23,9 @@ _GUARDRAIL: Final[dict[str, Any]] = {  # Any: YAML
         "patterns": [{"pattern_type": "prebuilt", "pattern_name": name, "action": "MASK"} for name in _PATTERNS],
     },
 }
-_SETTINGS: Final = f"{WORKERS} workers, LITELLM_MODE=PRODUCTION, LITELLM_LOG=ERROR, no database, no cache, no callbacks"
+_SETTINGS: Final = (
+    f"{WORKERS} workers of gunicorn, LITELLM_MODE=PRODUCTION, LITELLM_LOG=ERROR, no database, no cache, no callbacks"
+)
 
 
 def systems() -> tuple[System, System]:
@@ -59,6 +61,8 @@ def _configure(
     config.write_text(yaml.safe_dump({"model_list": models, "guardrails": guardrails}))
     command = [environments.program("litellm", "litellm"), "--config", str(config), "--host", "127.0.0.1"]
     command += ["--port", str(port), "--num_workers", str(WORKERS), "--telemetry", "False"]
+    # uvicorn's own supervisor kills workers that are busy starting for some seconds.
+    command.append("--run_gunicorn")
     environment = {
         "LITELLM_MASTER_KEY": _KEY,
         "LITELLM_LOG": "ERROR",

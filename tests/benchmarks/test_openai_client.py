@@ -29,6 +29,16 @@ def test_events_are_read_whatever_chunks_and_reads_cut_them_into(size: int, cuts
     assert reader.done
 
 
+def test_an_answer_is_not_over_before_its_last_byte() -> None:
+    """A connection that is used again too early would take the rest for the next answer."""
+    answer = chunked(b"data: 1\n\n", 9)
+    reader = SseReader()
+    reader.feed(answer[:-1])
+    assert not reader.done
+    reader.feed(answer[-1:])
+    assert reader.done
+
+
 def test_an_answer_that_is_no_stream_is_told() -> None:
     """The status and what came with it are in the message."""
     with pytest.raises(SseError, match=r"503 busy.*come back"):

@@ -29,6 +29,8 @@ def test_workers_share_a_port_and_are_started_again_when_they_are_killed() -> No
         second = _workers(mesh, 2, but=first[0])
         assert first[1] in second
         assert _turns(mesh) == CONNECTIONS
+        mesh.terminate("gateway")
+        assert "worker killed" not in mesh.log("gateway")
     for pid in {*first, *second}:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
