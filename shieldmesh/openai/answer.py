@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from shieldmesh.telemetry import Name
 from . import failures
 from .chunks import ChunkReader
 from .events import EventParser, EventTooLongError
+from .gathering import Gathering
 
 PATH: Final = "chat/completions"
 _METHOD: Final = "POST"
@@ -39,7 +40,7 @@ class Answer:
         self._authorization = authorization
         self._events = EventParser()
         self._response: httpx.Response | None = None
-        self._received: AsyncIterator[bytes] | None = None
+        self._received: Gathering | None = None
         self._failure: MeshError | None = None
         self._begun = time.monotonic()
         place = urlsplit(str(client.base_url))
@@ -69,7 +70,7 @@ class Answer:
         except httpx.RequestError:
             raise self.failed(failures.truncated()) from None
         self._span.set_attribute(Name.HTTP_STATUS, self._response.status_code)
-        self._received = self._response.aiter_bytes()
+        self._received = Gathering(self._response.aiter_bytes())
         if self._response.status_code != 200:
             raise self.failed(
                 failures.refusal(self._response.status_code, await self._refusal(), self._response.headers)
@@ -111,6 +112,8 @@ class Answer:
     async def close(self) -> None:
         """Lets go: a server that is still at work sees the connection close, and stops."""
         try:
+            if self._received is not None:
+                await self._received.close()
             if self._response is not None:
                 await self._response.aclose()
         finally:
@@ -145,5 +148,5 @@ class Answer:
         return outputs
 
     async def _more(self) -> bytes:
-        """What comes next, or nothing at the end."""
-        return b"" if self._received is None else await anext(self._received, b"")
+        """What has come, waiting for something; nothing at the end."""
+        return b"" if self._received is None else await self._received.take()
