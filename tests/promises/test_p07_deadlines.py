@@ -148,7 +148,8 @@ def test_the_hop_that_ran_out_of_time_says_so(tmp_path: Path, place: str) -> Non
 
     async def main(loop: clock.SteppedLoop) -> None:
         with observed() as seen:
-            profiles = {"default": slow.profile}
+            # No timer but those of the deadlines rings in the time of the turn.
+            profiles = {"default": {"stall": {"after": 400}, **slow.profile}}
             async with running(tmp_path, profiles=profiles, replaced=slow.replaced, call_cap=50_000) as mesh:
                 # Whoever holds the only place has all the time of the world.
                 ahead = mesh.client.chat("first", timeout=6_000) if place == "queue" else None
