@@ -16,8 +16,8 @@ def text_size(text: str) -> int:
 
 def delta_size(delta: generation_pb2.Delta) -> int:
     """The bytes of all texts of a delta."""
-    size = text_size(delta.text) + text_size(delta.reasoning)
-    return size + text_size(delta.tool_call.arguments) if delta.HasField("tool_call") else size
+    text = delta.text + delta.reasoning  # one of them is empty
+    return text_size(text + delta.tool_call.arguments if delta.HasField("tool_call") else text)
 
 
 class Window:

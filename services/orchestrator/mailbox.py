@@ -103,7 +103,7 @@ class Mailbox(Generic[T]):
             item, size, tokens = self._joined(item, size, tokens)
         self._size -= size
         self._tokens -= tokens
-        if not self.full:
+        if not self._room.is_set() and not self.full:
             self._room.set()
         return item
 
