@@ -15,8 +15,9 @@ from redis.exceptions import RedisError
 Client: TypeAlias = "Redis"
 Command: TypeAlias = "Sequence[str | bytes | int]"
 """Its name and its arguments."""
-FAILURES: Final = (RedisError, OSError)
-"""What calls of a client raise when Redis cannot be reached, or cannot do it."""
+FAILURES: Final = (RedisError, OSError, RuntimeError)
+"""What calls of a client raise when Redis cannot be reached, or cannot do it. RuntimeError is uvloop's word for a
+connection that was closed meanwhile."""
 
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26_379
