@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from . import results
+from .measure import Observation
 from .plan import OURS
 from .results import Results
 
@@ -20,8 +21,10 @@ class Links:
     """Microseconds for a token, and the size of a batch."""
 
     now: float
+    shared: float
+    """Tokens that share a message without links: several, on a machine that is full."""
     inner: float
-    """Of that, what messages between services cost."""
+    """Of what a token costs, what messages between services do."""
     batch: float
     """Tokens that would share one."""
     batched: float
@@ -35,6 +38,13 @@ class Links:
         hop = seen.range("hop", "paced", results.cpu_per_token)
         if now is None or hop is None:
             return None
-        inner = min(INNER * hop.middle, now.middle)
-        batch = RATE * STEP
-        return cls(now.middle, inner, batch, inner / batch, now.middle - inner + inner / batch)
+        shared = seen.range(OURS, "paced", _together)
+        together = 1.0 if shared is None else max(1.0, shared.middle)
+        inner = min(INNER * hop.middle / together, now.middle)
+        batch = max(RATE * STEP, together)
+        batched = inner * together / batch
+        return cls(now.middle, together, inner, batch, batched, now.middle - inner + batched)
+
+
+def _together(seen: Observation) -> float | None:
+    return seen.system.tokens_per_delta or None

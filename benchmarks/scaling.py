@@ -15,9 +15,9 @@ TOKENS: Final = 250
 """Of a turn."""
 STREAMS: Final = (128, 10_000, 1_000_000)
 APPENDS: Final = 100_000
-"""What one Redis server takes in a second, when writers send several at once; `benchmarks.turn_log` measures it."""
+"""What one Redis server is taken to take in a second, when writers send several at once: an assumption."""
 LOG_BYTES: Final = 160
-"""Of a delta in the log of a turn, in a Redis stream: its entry, and its share of what keeps entries together."""
+"""Of a delta in the log of a turn, in a Redis stream: its entry, and its share of what keeps them together. Assumed."""
 RETENTION: Final = 3_600
 """Seconds that a turn is kept after its end: the default."""
 
