@@ -1,7 +1,7 @@
 """News from other processes, over a connection that comes and goes."""
 
 import asyncio
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -9,34 +9,51 @@ from services.orchestrator.log.followers import Followers
 from services.orchestrator.log.redis_news import News
 
 
-class Closed:
-    """A subscription whose connection is closed, in the words of redis-py, asyncio and uvloop."""
+class Closing:
+    """A client with one subscription, which says after its first channel that it is closed."""
 
     def __init__(self, error: Exception) -> None:
-        self.asked = asyncio.Event()
+        self.refused = asyncio.Event()
+        self._open = False
         self._error = error
 
-    async def subscribe(self, *channels: str) -> None:
-        del channels
-        self.asked.set()
-        raise self._error
+    def pubsub(self) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def subscribe(self, *_: str) -> None:
+        if self._open:
+            self.refused.set()
+            raise self._error
+        self._open = True
+
+    async def ping(self) -> None:
+        pass
+
+    async def get_message(self, timeout: float) -> None:  # noqa: ASYNC109  # redis-py's
+        del timeout
+        await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(), RuntimeError("the handler is closed"), AttributeError()])
 async def test_a_connection_that_is_closed_meanwhile_ends_nothing(error: Exception) -> None:
-    """Whoever keeps the subscription goes on: a service must not end because its Redis is away for a moment."""
-    client: Any = None
+    """In the words of asyncio, uvloop and redis-py: a service must not end because its Redis is away for a moment."""
+    client: Any = Closing(error)
     news = News(client, Followers(), "own", lambda: None, silence=60.0)
-    subscription = Closed(error)
-    news._subscription = subscription
-    keeping = asyncio.create_task(news.keep())
+    work = [asyncio.create_task(news.run()), asyncio.create_task(news.keep())]
     try:
         for turn in ("one", "two"):
-            subscription.asked.clear()
+            client.refused.clear()
             async with asyncio.timeout(10):
                 with news.heard(turn):
-                    await subscription.asked.wait()
-        assert not keeping.done()
+                    await client.refused.wait()
+        assert not any(task.done() for task in work)
     finally:
-        keeping.cancel()
-        await asyncio.wait([keeping])
+        for task in work:
+            task.cancel()
+        await asyncio.wait(work)
