@@ -25,7 +25,7 @@ def policies() -> dict[str, Mapping[str, Any]]:
     - `repeat` says what it is told, at once.
     - `slow` says `LONG`, `brief` says `SHORT`, both with the guards of both ways and at the pace of a model.
     - `two-0` and so on say `SENTENCE` in two pieces, each cut at another place; `single` says it in characters.
-    - `queued` answers one turn at a time, each after half a second.
+    - `queued` answers one turn at a time, each after so long that others come meanwhile.
     - `spare` says what it is told, by a model that stands in for one that is not there.
     - `strict` allows few characters and no overrides but one.
     """
@@ -39,7 +39,7 @@ def policies() -> dict[str, Mapping[str, Any]]:
         "slow": _scripted({"text": LONG, "pace": 50}, guarded),
         "brief": _scripted({"text": SHORT, "pace": 20}, guarded),
         "single": _scripted({"text": SENTENCE, "cut": "characters"}, guarded),
-        "queued": {"model": "single", "model_options": {"first_token_ms": 500}},
+        "queued": {"model": "single", "model_options": {"first_token_ms": 1_500}},
         "spare": {"model": "away", "fallback": ["missing", "echo"], **guarded},
         "strict": {"model": "echo", "limits": {"input_characters": 100}, "allow_overrides": ["temperature"]},
         **cuts,

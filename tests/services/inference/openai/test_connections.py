@@ -55,8 +55,10 @@ def elsewhere() -> Generator[Upstream]:
         thread.join()
 
 
-def test_a_thousand_generations_share_as_many_connections_as_run_at_once() -> None:
+def test_a_thousand_generations_share_as_many_connections_as_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """P9: made outside any loop, a model works under one loop after the other, and pools its connections in each."""
+    # A connection is given up when its response's end is late; on a busy machine that is no fault of anybody's.
+    monkeypatch.setattr("shieldmesh.openai.answer._DRAIN_SECONDS", 30.0)
 
     async def some(backend: OpenAIBackend, places: Admission, number: int) -> None:
         async def one() -> None:
@@ -72,11 +74,10 @@ def test_a_thousand_generations_share_as_many_connections_as_run_at_once() -> No
         places = Admission("m", max_running=AT_ONCE, max_waiting=CALLS)
         asyncio.run(some(backend, places, CALLS))
         assert len(server.heard) == CALLS
-        # A few more where a response's end comes so late that its connection is given up.
-        assert server.accepted <= 2 * AT_ONCE
+        assert server.accepted <= AT_ONCE
         asyncio.run(some(backend, places, AT_ONCE))
         assert len(server.heard) == CALLS + AT_ONCE
-        assert server.accepted <= 3 * AT_ONCE
+        assert server.accepted <= 2 * AT_ONCE
 
 
 async def test_one_generation_after_the_other_uses_one_connection() -> None:
