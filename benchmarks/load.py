@@ -116,8 +116,8 @@ async def _asker(load: Load, stack: AsyncExitStack) -> Callable[[Turn], Coroutin
 
 
 async def _ask_of(load: Load, stack: AsyncExitStack) -> Callable[[Turn], Coroutine[None, None, None]]:
-    # A pool of its own: otherwise all channels to a target share one connection.
-    options = [("grpc.use_local_subchannel_pool", 1)]
+    # A pool of its own: otherwise all channels to a target share one connection. Several addresses take turns.
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.lb_policy_name", "round_robin")]
     channel = await stack.enter_async_context(grpc.aio.insecure_channel(load.target, options=options))
     await channel.channel_ready()
     if load.api == "chat":

@@ -48,7 +48,7 @@ def full() -> Sequence[Job]:
         Job(_one_core(), ("paced", "saturated")),
         Job(_mesh(), tuple(scenario.name for scenario in SWEEP)),
         Job(_mesh(), ("idle-2000",)),
-        Job(_mesh(), ("real",)),
+        Job(_mesh(), ("real",), rounds=2),
     )
 
 
@@ -83,6 +83,7 @@ def _variants() -> Sequence[System]:
         "mesh-untraced": ("no turn traced", Bed(trace_ratio=0.0)),
         "mesh-redis": ("log in Redis, Redis included", Bed(redis=True)),
         "mesh-workers": ("two gateway workers", Bed(workers=2)),
+        "mesh-replicas": ("two gateways, two orchestrators, log in Redis", Bed(replicas=2, redis=True)),
     }
     return [
         System(name, f"Shieldmesh, {change}", "As above otherwise.", partial(running, bed))

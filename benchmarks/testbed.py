@@ -3,9 +3,9 @@
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import yaml
 
 from shieldmesh.cli.local.address import claim
 from shieldmesh.cli.local.mesh import running_mesh
-from shieldmesh.cli.local.plan import plan_mesh
+from shieldmesh.cli.local.plan import Service, plan_mesh, replicas
 
 from . import processes, upstream
 from .load import Load
@@ -46,6 +46,8 @@ class Bed:
     """The turn log is in a Redis that is started with the mesh and is part of it."""
     workers: int = 1
     """Of the gateway, between which the client's connections are dealt out."""
+    replicas: int = 1
+    """Of the gateway and of the orchestrator, between which turns are dealt out one by one."""
     cores: frozenset[int] = frozenset()
     """The processors that the services may use; all when none is named."""
 
@@ -65,6 +67,8 @@ async def running(bed: Bed, engines: Engines) -> AsyncGenerator[Running]:
             models=directory / "models.yaml",
             log_format="json",
         )
+        if bed.replicas > 1:
+            services = _replicated(services, bed.replicas)
         environment = {
             **os.environ,
             "SHIELDMESH_GATEWAY_TRACE_RATIO": str(bed.trace_ratio),
@@ -77,12 +81,24 @@ async def running(bed: Bed, engines: Engines) -> AsyncGenerator[Running]:
             seen.pids["redis"] = await stack.enter_async_context(program(_redis(directory, port), port))
             environment["SHIELDMESH_ORCHESTRATOR_TURN_LOG"] = f"redis://127.0.0.1:{port}"
         targets = {service.name: service.target for service in services}
+        entry = ",".join(service.target for service in services if service.module == "gateway")
         await stack.enter_async_context(running_mesh(services, bed.root, environment, seen))
         if bed.cores:
             processes.confine(seen.pids, set(bed.cores))
-        chat = Load(targets["gateway"], "chat", connections=1 if bed.workers == 1 else _CONNECTIONS * bed.workers)
+        chat = Load(f"ipv4:{entry}", "chat", connections=1 if bed.workers == 1 else _CONNECTIONS * bed.workers)
         alone = Load(address, "openai") if bed.over_http else Load(targets["inference"], "engine")
         yield Running(chat, alone, seen.pids)
+
+
+def _replicated(services: Sequence[Service], count: int) -> tuple[Service, ...]:
+    """So many gateways and orchestrators, over one shield and one inference service."""
+    shield, inference, orchestrator, gateway = services
+    free = (claim("127.0.0.1:0") for _ in range(2 * count))
+    running = replicas(orchestrator, [next(free) for _ in range(count)])
+    doors = replicas(gateway, [next(free) for _ in range(count)])
+    behind = {"SHIELDMESH_GATEWAY_ORCHESTRATOR": "ipv4:" + ",".join(each.target for each in running)}
+    doors = [replace(each, environment={**each.environment, **behind}) for each in doors]
+    return (shield, inference, *running, *doors)
 
 
 def _redis(directory: Path, port: int) -> list[str]:

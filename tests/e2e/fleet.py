@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shieldmesh.cli.local.address import claim
-from shieldmesh.cli.local.plan import Service, plan_mesh
+from shieldmesh.cli.local.plan import plan_mesh, replicas
 
 from .conftest import SCRIPTED_MODELS
 from .cutting import Wire
@@ -42,8 +42,8 @@ async def running(
     shield, inference, orchestrator, gateway = plan_mesh(
         directory, "127.0.0.1:0", profiles=profiles, models=SCRIPTED_MODELS, log_format="json"
     )
-    running = _replicas(orchestrator, [next(free) for _ in range(orchestrators)])
-    doors = _replicas(gateway, [next(free) for _ in range(gateways)])
+    running = replicas(orchestrator, [next(free) for _ in range(orchestrators)])
+    doors = replicas(gateway, [next(free) for _ in range(gateways)])
     try:
         async with AsyncExitStack() as stack:
             inner = tuple(Wire([each.target]) for each in running)
@@ -62,16 +62,3 @@ async def running(
                 mesh.destroy()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _replicas(service: Service, addresses: list[str]) -> list[Service]:
-    key = f"SHIELDMESH_{service.name.upper()}_LISTEN"
-    return [
-        replace(
-            service,
-            name=service.name if number == 1 else f"{service.name}-{number}",
-            target=address,
-            environment={**service.environment, key: address},
-        )
-        for number, address in enumerate(addresses, start=1)
-    ]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -74,3 +74,17 @@ def _service(name: str, module: str, listen: str, settings: Mapping[str, str]) -
     prefix = f"SHIELDMESH_{name.upper()}_"
     environment = {f"{prefix}LISTEN": listen} | {f"{prefix}{key}": value for key, value in settings.items()}
     return Service(name, module, reach(listen), environment)
+
+
+def replicas(service: Service, addresses: Sequence[str]) -> list[Service]:
+    """The same service on each of these addresses, the first with its own name and the others with a number behind."""
+    key = f"SHIELDMESH_{service.name.upper()}_LISTEN"
+    return [
+        replace(
+            service,
+            name=service.name if number == 1 else f"{service.name}-{number}",
+            target=reach(address),
+            environment={**service.environment, key: address},
+        )
+        for number, address in enumerate(addresses, start=1)
+    ]
