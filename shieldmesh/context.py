@@ -30,6 +30,9 @@ ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SHADOW: Final = "shadow"
 """The session value that marks work for a policy which only runs beside another; it holds the other's name."""
 
+NO_VALUES: Final[Mapping[str, str]] = MappingProxyType({})
+"""What calls without session values have."""
+
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
@@ -44,12 +47,24 @@ class RequestContext:
     """Which policy the profile was when the turn began."""
     deadline: float | None = None
     """When the work must have ended, on `time.monotonic()`'s clock, in seconds."""
-    values: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    values: Mapping[str, str] = field(default_factory=lambda: NO_VALUES)
     """Session values: small settings made at the entry. Read-only."""
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, 0 when it has passed, None when there is none."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def until(self, deadline: float) -> "RequestContext":
+        """The same with another deadline."""
+        return RequestContext(
+            self.session_id,
+            self.request_id,
+            self.tenant_id,
+            self.profile,
+            self.profile_version,
+            deadline,
+            self.values,
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         # The read-only view of the values cannot be pickled; what it shows can.
@@ -71,18 +86,24 @@ def current() -> RequestContext:
     return _current.get()
 
 
-@contextmanager
-def use(context: RequestContext) -> Generator[RequestContext]:
+class use:  # noqa: N801  # a verb where it is used, as the context managers of contextlib are
     """Makes `context` the current one inside the block.
 
     Enter and leave it in the same task, and never keep it over a `yield` of an asynchronous generator: a generator can
     be closed from another task, where the old value cannot be restored.
     """
-    token = _current.set(context)
-    try:
-        yield context
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: RequestContext) -> None:
+        self._context = context
+
+    def __enter__(self) -> RequestContext:
+        self._token = _current.set(self._context)
+        return self._context
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 def bind(fn: Callable[P, T]) -> Callable[P, T]:

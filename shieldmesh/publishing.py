@@ -13,8 +13,8 @@ import contextvars
 import json
 import re
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Final, cast
 
 from google.protobuf import json_format
@@ -66,16 +66,9 @@ def forward(message: progress_pb2.Progress) -> bool:
     return outlet is not None and _is_fit(message) and outlet.put(message)
 
 
-@contextmanager
-def published_to(take: Take) -> Generator[None]:
+def published_to(take: Take) -> AbstractContextManager[None]:
     """Has what is published inside the block taken, in the loop that it is entered in; behind the block nothing is."""
-    outlet = _Outlet(take)
-    token = _current.set(outlet)
-    try:
-        yield
-    finally:
-        _current.reset(token)
-        outlet.close()
+    return _Outlet(take)
 
 
 def _nowhere(message: progress_pb2.Progress) -> bool:
@@ -94,6 +87,13 @@ class _Outlet:
         self._left = MOST
         self._waiting = 0
         self._open = True
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+        self.close()
 
     def put(self, message: progress_pb2.Progress) -> bool:
         """Takes a result; whether it could."""

@@ -26,9 +26,8 @@ from shieldmesh.diagnostics.memory import SpanMemory
 from shieldmesh.diagnostics.servicer import add_diagnostics
 from shieldmesh.draining import Background, drain
 from shieldmesh.interceptors import INNER
-from shieldmesh.interceptors.admission import limited
 from shieldmesh.interceptors.call import ServerIdentity, ServerInterceptor
-from shieldmesh.interceptors.server import MeshInterceptor
+from shieldmesh.interceptors.server import UNLIMITED, MeshInterceptor
 from shieldmesh.interceptors.stopping import Stopping
 from shieldmesh.settings import ServiceSettings
 
@@ -58,9 +57,6 @@ NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
 
 UNCONDITIONAL: Final[Mapping[str, Condition]] = MappingProxyType({})
 """The conditions of a service that has none."""
-
-UNLIMITED: Final[Mapping[str, Places]] = MappingProxyType({})
-"""The limits of a service that has none."""
 
 _log = structlog.stdlib.get_logger("shieldmesh.server")
 
@@ -127,7 +123,7 @@ async def _serve(
     asyncio.get_running_loop().set_exception_handler(logs.handle_loop_error)
     stop = _stop_event()
     stopping = Stopping()
-    around = MeshInterceptor(identity, (*interceptors, stopping.serve, limited(limits)))
+    around = MeshInterceptor(identity, (*interceptors, stopping.serve), limits)
     # Two servers on one port would share its calls silently; workers want that and say so.
     options = [*SERVER_OPTIONS, ("grpc.so_reuseport", int(settings.share_port))]
     server = grpc.aio.server(interceptors=[around], options=options)

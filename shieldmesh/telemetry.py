@@ -7,6 +7,7 @@ with `shieldmesh.exporting`; `shieldmesh.metrics` holds the metrics.
 from asyncio import CancelledError
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Final
 
 from opentelemetry import context, metrics, trace
@@ -167,21 +168,50 @@ class _Recorders:
 _recorders: Final = _Recorders()
 
 
-@contextmanager
-def span(name: str, attributes: Mapping[str, AttributeValue] | None = None) -> Generator[trace.Span]:
+class inside:  # noqa: N801  # a preposition where it is used, as the context managers of contextlib are
+    """Makes a span the current one inside the block, and does nothing else to it.
+
+    What is said of `span` and generators holds here, too.
+    """
+
+    __slots__ = ("_span", "_token")
+
+    def __init__(self, current: trace.Span) -> None:
+        self._span = current
+
+    def __enter__(self) -> trace.Span:
+        self._token = context.attach(trace.set_span_in_context(self._span))
+        return self._span
+
+    def __exit__(self, *_: object) -> None:
+        context.detach(self._token)
+
+
+class span:  # noqa: N801  # see `inside`
     """A span around the block, current inside it; an exception that leaves the block marks it with its type alone.
 
     Exception texts can hold what users said, so they are never recorded. Never keep it over a `yield` of an
     asynchronous generator: such spans are started and ended by hand.
     """
-    with tracer().start_as_current_span(
-        name, attributes=attributes, record_exception=False, set_status_on_exception=False
-    ) as current:
-        try:
-            yield current
-        except BaseException as error:
-            end_badly(current, error)
-            raise
+
+    __slots__ = ("_attributes", "_inside", "_name", "_span")
+
+    def __init__(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
+        self._name = name
+        self._attributes = attributes
+
+    def __enter__(self) -> trace.Span:
+        self._span = tracer().start_span(self._name, attributes=self._attributes)
+        self._inside = inside(self._span)
+        return self._inside.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> None:
+        if error is not None:
+            end_badly(self._span, error)
+        self._inside.__exit__(kind, error, place)
+        self._span.end()
 
 
 def end_badly(current: trace.Span, error: BaseException) -> None:
@@ -198,17 +228,19 @@ def fail(current: trace.Span, error_type: str) -> None:
     current.set_status(trace.StatusCode.ERROR)
 
 
-@contextmanager
-def undisturbed() -> Generator[None]:
+class undisturbed:  # noqa: N801  # see `inside`
     """Has instrumentations of libraries record nothing of what is begun inside the block: it has spans of ours.
 
     An application may have instrumented all of grpc.aio; two client spans for each call would be one too many.
     """
-    token = context.attach(context.set_value("suppress_instrumentation", value=True))
-    try:
-        yield
-    finally:
-        context.detach(token)
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> None:
+        self._token = context.attach(context.set_value("suppress_instrumentation", value=True))
+
+    def __exit__(self, *_: object) -> None:
+        context.detach(self._token)
 
 
 def span_id(current: trace.Span) -> str:

@@ -1,13 +1,13 @@
 """A call as interceptors see it, on either side.
 
 A server interceptor is a context manager around the handler, entered in the RPC's own task: it sees the call once, not
-once per message, so a stream costs no more for having ten of them.
+once per message, so a stream costs no more for having ten of them. It never waits.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import grpc
@@ -60,5 +60,5 @@ class ClientCall:
     """Whether this side cancelled it; known when it is done."""
 
 
-ServerInterceptor = Callable[[ServerCall], AbstractAsyncContextManager[None]]
+ServerInterceptor = Callable[[ServerCall], AbstractContextManager[object]]
 ClientInterceptor = Callable[[ClientCall], None]

@@ -3,34 +3,44 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Final
 
 from shieldmesh import context
 from shieldmesh.errors import DeadlineExceededError
 from shieldmesh.interceptors.call import ClientCall, ServerCall
+from shieldmesh.interceptors.limit import Limit
 
 LARGEST_MARGIN = 0.05
 """Seconds kept back at most; 5 % of short deadlines."""
 
 
-@asynccontextmanager
-async def serve(call: ServerCall) -> AsyncGenerator[None]:
+def serve(call: ServerCall) -> AbstractContextManager[None]:
     """Ends the handler before its caller gives up, so that the caller hears a typed error and not silence."""
     allowed = min(call.server.call_cap, math.inf if call.time_remaining is None else call.time_remaining)
-    allowed -= min(LARGEST_MARGIN, allowed * 0.05)
-    ours = replace(context.current(), deadline=time.monotonic() + allowed)
-    limit = asyncio.timeout(allowed)
-    try:
-        with context.use(ours):
-            async with limit:
-                yield
-    except TimeoutError as error:
-        if limit.expired():
-            raise DeadlineExceededError(f"the call did not finish within its {allowed:.2f} s") from error
-        raise
+    return _Within(allowed - min(LARGEST_MARGIN, allowed * 0.05))
+
+
+class _Within(Limit):
+    __slots__ = ("_allowed", "_identity", "_timer")
+
+    def __init__(self, allowed: float) -> None:
+        super().__init__()
+        self._allowed = allowed
+        self._identity = context.use(context.current().until(time.monotonic() + allowed))
+
+    def __enter__(self) -> None:
+        self._identity.__enter__()
+        self._timer = asyncio.get_running_loop().call_later(self._allowed, self.end)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        self._identity.__exit__(kind, error, place)
+        if self.is_why(kind):
+            raise DeadlineExceededError(f"the call did not finish within its {self._allowed:.2f} s") from error
 
 
 def send(call: ClientCall) -> None:

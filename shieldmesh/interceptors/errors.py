@@ -4,8 +4,8 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import cast
 
 import grpc
@@ -19,24 +19,37 @@ from shieldmesh.telemetry import span_id
 _log = logging.getLogger("shieldmesh.rpc")
 
 
-@asynccontextmanager
-async def serve(call: ServerCall) -> AsyncGenerator[None]:
+def serve(call: ServerCall) -> AbstractContextManager[None]:
     """Turns whatever the handler raises into a MeshError with this hop added.
 
     A cancellation from outside stays one. A `CancelledError` of an inner task would leave the caller without any
     status, waiting for its deadline: it becomes an error like any other.
     """
-    try:
-        yield
-    except CallerGoneError:
-        raise
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise _with_hop(InternalError("a part of the work was cancelled", reason="INNER_CANCELLED"), call) from None
-    except (Exception, BaseExceptionGroup) as error:
-        raise _with_hop(typed(error), call) from error
+    return _Typed(call)
+
+
+class _Typed:
+    __slots__ = ("_call",)
+
+    def __init__(self, call: ServerCall) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if isinstance(error, CallerGoneError) or (task is not None and task.cancelling()):
+                return
+            inner = InternalError("a part of the work was cancelled", reason="INNER_CANCELLED")
+            raise _with_hop(inner, self._call) from None
+        if isinstance(error, Exception | BaseExceptionGroup):
+            seen = _with_hop(typed(cast("BaseException", error)), self._call)
+            if seen is not error:
+                raise seen from error
 
 
 def typed(error: BaseException) -> MeshError:

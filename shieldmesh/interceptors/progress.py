@@ -6,8 +6,9 @@ brings them with it.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -32,21 +33,10 @@ _UNARIES: Final[dict[str, Callable[[Any], Any]]] = {
 """The other methods that do, and where in the response."""
 
 
-@asynccontextmanager
-async def streamed(method: str, write: Write) -> AsyncGenerator[Write]:
-    """Around a call whose answer is a stream; yields what writes the handler's messages."""
+def streamed(method: str, write: Write) -> AbstractAsyncContextManager[Write]:
+    """Around a call whose answer is a stream; gives what writes the handler's messages."""
     wrap = _STREAMS.get(method)
-    if wrap is None:
-        yield write
-        return
-    writer = _Writer(write, wrap)
-    try:
-        with published_to(writer.take):
-            yield writer.write
-        await writer.finish()
-    except BaseException:
-        await writer.give_up()
-        raise
+    return nullcontext(write) if wrap is None else _Writer(write, wrap)
 
 
 async def gathered(method: str, response: Awaitable[T]) -> T:
@@ -81,6 +71,24 @@ class _Writer:
         self._begun = False
         """Whether a message is out: before, none may be given up half-way."""
         self._flushing: asyncio.Task[None] | None = None
+        self._published = published_to(self.take)
+
+    async def __aenter__(self) -> Write:
+        self._published.__enter__()
+        return self.write
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> None:
+        self._published.__exit__(kind, error, place)
+        if error is not None:
+            await self._give_up()
+            return
+        try:
+            await self._finish()
+        except BaseException:
+            await self._give_up()
+            raise
 
     def take(self, result: progress_pb2.Progress) -> bool:
         """Has a result written as soon as nothing else is."""
@@ -107,13 +115,13 @@ class _Writer:
         if self._results:
             self._flush_soon()
 
-    async def finish(self) -> None:
+    async def _finish(self) -> None:
         """Returns when nothing is being written any more, and has nothing more written."""
         self._results.clear()
         if self._flushing is not None:
             await asyncio.wait([self._flushing])
 
-    async def give_up(self) -> None:
+    async def _give_up(self) -> None:
         """Writes nothing more."""
         self._results.clear()
         if self._flushing is not None:

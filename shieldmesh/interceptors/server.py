@@ -4,46 +4,61 @@ Streaming handlers are asynchronous generators for whoever writes them. Here the
 would close a generator from another context when the client cancels during a write, and no ContextVar could be reset.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias, cast
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias, cast
 
 import grpc
 
-from shieldmesh import errors
-from shieldmesh.errors import MeshError
+from shieldmesh.admission import Places
 from shieldmesh.interceptors import progress
-from shieldmesh.interceptors.call import CallerGoneError, Metadata, ServerCall, ServerIdentity, ServerInterceptor
+from shieldmesh.interceptors.call import CallerGoneError, ServerIdentity, ServerInterceptor
+from shieldmesh.interceptors.serving import Method, Running, ServicerContext, Serving
 
 # grpc's classes are generic for type checkers only, hence the quotes; request and response types differ per method.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
-ServicerContext = grpc.aio.ServicerContext[Any, Any]
+
+UNLIMITED: Final[Mapping[str, Places]] = MappingProxyType({})
+"""The limits of a server that has none."""
 
 _OURS = "/shieldmesh."
-_NO_RETRY = ("grpc-retry-pushback-ms", "-1")
-"""Tells the caller's gRPC not to try again by itself."""
 
 
 class MeshInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every method of the mesh's own services; health and reflection pass as they are.
+    """Wraps every method of the mesh's own services; health and reflection pass as they are."""
 
-    Attributes:
-        running: Calls being served, their cleanup included.
-    """
+    def __init__(
+        self,
+        server: ServerIdentity,
+        interceptors: Sequence[ServerInterceptor],
+        limits: Mapping[str, Places] = UNLIMITED,
+    ) -> None:
+        """What happens around the calls of a server.
 
-    def __init__(self, server: ServerIdentity, interceptors: Sequence[ServerInterceptor]) -> None:
+        Args:
+            server: Who serves.
+            interceptors: Around each call, outermost first.
+            limits: The methods (fully qualified) whose calls wait for a place, or are sent away, before anything is
+                done for them; those of all others are never refused. Methods whose calls wait for each other need
+                places of their own: calls that hold all of them could wait for those that get none.
+        """
         self._server = server
         self._interceptors = interceptors
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self.running = 0
+        self._limits = limits
+        self._running = Running()
+        self._known: dict[str, tuple[Handler, Handler]] = {}
+        """The handlers of methods that were called, as they are and wrapped."""
+
+    @property
+    def running(self) -> int:
+        """Calls being served, their cleanup included."""
+        return self._running.calls
 
     async def wait_idle(self) -> None:
         """Returns when no call is being served and all have cleaned up."""
-        await self._idle.wait()
+        await self._running.wait_idle()
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """See `grpc.aio.ServerInterceptor`."""
@@ -51,67 +66,38 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         method = _text(handler_call_details.method)
         if handler is None or not method.startswith(_OURS):
             return handler
-        serve = self._stream if handler.response_streaming else self._unary
+        known = self._known.get(method)
+        if known is None or known[0] is not handler:
+            known = self._known[method] = handler, self._wrapped(method.lstrip("/"), handler)
+        return known[1]
+
+    def _wrapped(self, name: str, handler: "Handler") -> "Handler":
+        method = Method(self._server, name, self._interceptors, self._limits.get(name), self._running)
         behaviour, make = _parts(handler)
+        serve = partial(_stream if handler.response_streaming else _unary, method, behaviour)
+        return cast("Handler", make(serve, handler.request_deserializer, handler.response_serializer))
 
-        async def around(request: Any, context: ServicerContext) -> Any:
-            return await serve(method.lstrip("/"), behaviour, request, context)
 
-        return make(around, handler.request_deserializer, handler.response_serializer)
+async def _unary(method: Method, behaviour: Callable[..., Any], request: Any, context: ServicerContext) -> Any:
+    async with Serving(method, context) as call:
+        response = await progress.gathered(method.name, behaviour(request, context))
+        call.sent = 1
+        return response
 
-    async def _unary(self, method: str, behaviour: Callable[..., Any], request: Any, context: ServicerContext) -> Any:
-        async with self._inside(method, context) as call:
-            response = await progress.gathered(method, behaviour(request, context))
-            call.sent = 1
-            return response
 
-    async def _stream(self, method: str, behaviour: Callable[..., Any], request: Any, context: ServicerContext) -> None:
-        async with (
-            self._inside(method, context) as call,
-            progress.streamed(method, partial(_write, context)) as write,
-            aclosing(behaviour(request, context)) as events,
-        ):
-            async for event in events:
-                await write(event)
-                call.sent += 1
-
-    @asynccontextmanager
-    async def _inside(self, method: str, context: ServicerContext) -> AsyncGenerator[ServerCall]:
-        self.running += 1
-        self._idle.clear()
-        call = ServerCall(self._server, method, _metadata(context), context.time_remaining())
+async def _stream(method: Method, behaviour: Callable[..., Any], request: Any, context: ServicerContext) -> None:
+    async with Serving(method, context) as call, progress.streamed(method.name, context.write) as write:
+        events = behaviour(request, context)
         try:
-            async with AsyncExitStack() as stack:
-                for intercept in self._interceptors:
-                    await stack.enter_async_context(intercept(call))
-                yield call
-        except MeshError as error:
-            await _abort(context, error)
+            async for event in events:
+                try:
+                    await write(event)
+                except grpc.aio.InternalError as error:
+                    # grpc.aio cancels this task for that, but the failed write can come first.
+                    raise CallerGoneError from error
+                call.sent += 1
         finally:
-            self.running -= 1
-            if not self.running:
-                self._idle.set()
-
-
-async def _write(context: ServicerContext, event: object) -> None:
-    try:
-        await context.write(event)
-    except grpc.aio.InternalError as error:
-        # grpc.aio cancels this task for that, but the failed write can come first.
-        raise CallerGoneError from error
-
-
-async def _abort(context: ServicerContext, error: MeshError) -> None:
-    details = (errors.STATUS_DETAILS_KEY, errors.to_status(error).SerializeToString())
-    # What the handler wants to say is said, too: an error's metadata would replace it.
-    trailing: list[tuple[str, str | bytes]] = [*(context.trailing_metadata() or ()), details]
-    if len(error.hops) > 1:
-        # What failed lies behind this service, which has tried again already: retries at every hop would multiply.
-        trailing.append(_NO_RETRY)
-    try:
-        await context.abort(error.code, error.message, tuple(trailing))
-    except grpc.aio.InternalError as failure:
-        raise CallerGoneError from failure
+            await events.aclose()
 
 
 def _parts(handler: "Handler") -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -124,10 +110,6 @@ def _parts(handler: "Handler") -> tuple[Callable[..., Any], Callable[..., Any]]:
         (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
     }[streams]
     return cast("Callable[..., Any]", behaviour), make  # a handler has the behaviour of its arity
-
-
-def _metadata(context: ServicerContext) -> Metadata:
-    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
 
 
 def _text(method: str | bytes) -> str:

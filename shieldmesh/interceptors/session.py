@@ -1,7 +1,7 @@
 """The session's identity on the wire: a few plainly named metadata entries, ids and small values only."""
 
-from collections.abc import AsyncGenerator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Final
 
@@ -9,7 +9,7 @@ from opentelemetry import baggage, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 
 from shieldmesh import context
-from shieldmesh.context import ID_PATTERN, RequestContext, new_id
+from shieldmesh.context import ID_PATTERN, NO_VALUES, RequestContext, new_id
 from shieldmesh.errors import InvalidArgumentError
 from shieldmesh.interceptors.call import ClientCall, Metadata, ServerCall, ServerInterceptor
 from shieldmesh.telemetry import Name
@@ -28,20 +28,10 @@ LARGEST_BAGGAGE: Final = 2048
 _PROPAGATOR: Final = W3CBaggagePropagator()
 
 
-@asynccontextmanager
-async def serve(call: ServerCall) -> AsyncGenerator[None]:
+def serve(call: ServerCall) -> AbstractContextManager[object]:
     """Makes the caller's identity the current context."""
-    incoming = RequestContext(
-        session_id=_id(call.metadata, SESSION),
-        request_id=_id(call.metadata, REQUEST),
-        tenant_id=_id(call.metadata, TENANT),
-        profile=_id(call.metadata, PROFILE),
-        profile_version=_id(call.metadata, PROFILE_VERSION),
-        values=_values(call.metadata),
-    )
-    with context.use(incoming):
-        _describe(incoming)
-        yield
+    session, request, tenant, profile, version = _ids(call.metadata, SESSION, REQUEST, TENANT, PROFILE, PROFILE_VERSION)
+    return _as(RequestContext(session, request, tenant, profile, version, values=_values(call.metadata)))
 
 
 def serve_edge(allowed: Collection[str] = ()) -> ServerInterceptor:
@@ -50,16 +40,10 @@ def serve_edge(allowed: Collection[str] = ()) -> ServerInterceptor:
     Of all that a caller sends, its session id is taken, checked, and the session values whose names are `allowed`.
     """
 
-    @asynccontextmanager
-    async def serve_outside(call: ServerCall) -> AsyncGenerator[None]:
-        minted = RequestContext(
-            session_id=_id(call.metadata, SESSION) or new_id(),
-            request_id=new_id(),
-            values=_allowed(_values(call.metadata), allowed),
-        )
-        with context.use(minted):
-            _describe(minted)
-            yield
+    def serve_outside(call: ServerCall) -> AbstractContextManager[object]:
+        (session,) = _ids(call.metadata, SESSION)
+        values = _allowed(_values(call.metadata), allowed)
+        return _as(RequestContext(session_id=session or new_id(), request_id=new_id(), values=values))
 
     return serve_outside
 
@@ -78,7 +62,9 @@ def send(call: ClientCall) -> None:
         (PROFILE, ours.profile),
         (PROFILE_VERSION, ours.profile_version),
     )
-    call.metadata.extend((key, value) for key, value in entries if value)
+    for entry in entries:
+        if entry[1]:
+            call.metadata.append(entry)
     if ours.values:
         carrier: dict[str, str] = {}
         bags = None
@@ -89,21 +75,24 @@ def send(call: ClientCall) -> None:
         call.metadata.extend(carrier.items())
 
 
-def _id(metadata: Metadata, key: str) -> str:
-    value = metadata.get(key, "")
-    if value and not ID_PATTERN.fullmatch(value):
-        raise InvalidArgumentError(
-            f"the metadata entry {key} is not an id: expected 1 to 128 characters of A-Z a-z 0-9 . _ : -",
-            field=f"metadata.{key}",
-        )
-    return value
+def _ids(metadata: Metadata, *keys: str) -> list[str]:
+    ids: list[str] = []
+    for key in keys:
+        value = metadata.get(key, "")
+        if value and not ID_PATTERN.fullmatch(value):
+            raise InvalidArgumentError(
+                f"the metadata entry {key} is not an id: expected 1 to 128 characters of A-Z a-z 0-9 . _ : -",
+                field=f"metadata.{key}",
+            )
+        ids.append(value)
+    return ids
 
 
-def _values(metadata: Metadata) -> MappingProxyType[str, str]:
+def _values(metadata: Metadata) -> Mapping[str, str]:
     encoded = metadata.get(BAGGAGE, "")
-    _check_size(encoded)
     if not encoded:
-        return MappingProxyType({})
+        return NO_VALUES
+    _check_size(encoded)
     bags = baggage.get_all(_PROPAGATOR.extract({BAGGAGE: encoded}))
     return MappingProxyType(
         {key.removeprefix(VALUE_PREFIX): str(value) for key, value in bags.items() if key.startswith(VALUE_PREFIX)}
@@ -118,7 +107,7 @@ def _check_size(encoded: str) -> None:
         )
 
 
-def _allowed(values: MappingProxyType[str, str], allowed: Collection[str]) -> MappingProxyType[str, str]:
+def _allowed(values: Mapping[str, str], allowed: Collection[str]) -> Mapping[str, str]:
     for name in values:
         if name not in allowed:
             expected = f"only {', '.join(sorted(allowed))}" if allowed else "none"
@@ -129,15 +118,14 @@ def _allowed(values: MappingProxyType[str, str], allowed: Collection[str]) -> Ma
     return values
 
 
-def _describe(identity: RequestContext) -> None:
-    """Ties the call's span to the session and the turn."""
-    span = trace.get_current_span()
-    for name, value in (
+def _as(identity: RequestContext) -> context.use:
+    """Makes this identity the current one, and ties the call's span to the session and the turn."""
+    marks = (
         (Name.SESSION, identity.session_id),
         (Name.TURN, identity.request_id),
         (Name.TENANT, identity.tenant_id),
         (Name.PROFILE, identity.profile),
         (Name.PROFILE_VERSION, identity.profile_version),
-    ):
-        if value:
-            span.set_attribute(name, value)
+    )
+    trace.get_current_span().set_attributes({name: value for name, value in marks if value})
+    return context.use(identity)

@@ -1,11 +1,11 @@
 """Calls that outlast the time that a stopping service gives them hear so, instead of losing their connection."""
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
 
 from shieldmesh.errors import UnavailableError
 from shieldmesh.interceptors.call import ServerCall
+from shieldmesh.interceptors.limit import Limit
 
 REASON = "SERVICE_STOPPING"
 
@@ -14,27 +14,32 @@ class Stopping:
     """The calls that a service serves, to be ended all at once."""
 
     def __init__(self) -> None:
-        self._limits: set[asyncio.Timeout] = set()
+        self._running: set[_Running] = set()
 
-    @asynccontextmanager
-    async def serve(self, call: ServerCall) -> AsyncGenerator[None]:
+    def serve(self, call: ServerCall) -> AbstractContextManager[None]:
         """Around a call that `cut` may end."""
         del call
-        limit = asyncio.timeout(None)
-        try:
-            async with limit:
-                self._limits.add(limit)
-                try:
-                    yield
-                finally:
-                    self._limits.discard(limit)
-        except TimeoutError:
-            if limit.expired():
-                raise UnavailableError("the service stops; try again", reason=REASON) from None
-            raise
+        return _Running(self._running)
 
     def cut(self) -> None:
         """Ends all calls that run: their handlers are cancelled, and their callers hear UNAVAILABLE."""
-        now = asyncio.get_running_loop().time()
-        for limit in self._limits:
-            limit.reschedule(now)
+        for call in self._running:
+            call.end()
+
+
+class _Running(Limit):
+    __slots__ = ("_all",)
+
+    def __init__(self, together: "set[_Running]") -> None:
+        super().__init__()
+        self._all = together
+
+    def __enter__(self) -> None:
+        self._all.add(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> None:
+        self._all.discard(self)
+        if self.is_why(kind):
+            raise UnavailableError("the service stops; try again", reason=REASON) from None

@@ -5,8 +5,10 @@ docs/adr/0002 says why these are not the interceptors of opentelemetry-instrumen
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from types import TracebackType
 from typing import Final
 
 import grpc
@@ -17,69 +19,63 @@ from opentelemetry.trace import Link, SpanKind
 from shieldmesh.errors import MeshError
 from shieldmesh.interceptors.call import ClientCall, ServerCall
 from shieldmesh.metrics import instruments
-from shieldmesh.telemetry import PROPAGATOR, Name, fail, tracer
+from shieldmesh.telemetry import PROPAGATOR, Name, fail, inside, tracer
 
 
-@asynccontextmanager
-async def serve(call: ServerCall) -> AsyncGenerator[None]:
+def serve(call: ServerCall) -> AbstractContextManager[None]:
     """Continues the caller's trace."""
-    async with _span(call, PROPAGATOR.extract(call.metadata, Context()), []):
-        yield
+    return _Span(call, PROPAGATOR.extract(call.metadata, Context()), ())
 
 
-@asynccontextmanager
-async def serve_edge(call: ServerCall) -> AsyncGenerator[None]:
+def serve_edge(call: ServerCall) -> AbstractContextManager[None]:
     """Begins a trace of our own, linked to the caller's: a stranger decides neither its id nor its sampling."""
     outside = trace.get_current_span(PROPAGATOR.extract(call.metadata, Context())).get_span_context()
-    async with _span(call, Context(), [Link(outside)] if outside.is_valid else []):
-        yield
+    return _Span(call, Context(), (Link(outside),) if outside.is_valid else ())
 
 
-@asynccontextmanager
-async def _span(call: ServerCall, parent: Context, links: list[Link]) -> AsyncGenerator[None]:
-    with tracer().start_as_current_span(
-        call.method,
-        context=parent,
-        kind=SpanKind.SERVER,
-        attributes={Name.RPC_SYSTEM: "grpc", Name.RPC_METHOD: call.method},
-        links=links,
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as span:
+class _Span:
+    __slots__ = ("_call", "_inside", "_span")
+
+    def __init__(self, call: ServerCall, parent: Context, links: Sequence[Link]) -> None:
+        self._call = call
+        self._span = tracer().start_span(
+            call.method, context=parent, kind=SpanKind.SERVER, attributes=_served(call.method), links=links
+        )
+        self._inside = inside(self._span)
+
+    def __enter__(self) -> None:
+        self._inside.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> None:
         code = grpc.StatusCode.OK
-        try:
-            yield
-        except MeshError as error:
+        marks: dict[str, str | int] = {Name.MESSAGES_SENT: self._call.sent}
+        if isinstance(error, MeshError):
             code = error.code
-            span.set_attribute(Name.REASON, error.reason)
-            raise
-        except asyncio.CancelledError:
+            marks[Name.REASON] = error.reason
+        elif isinstance(error, asyncio.CancelledError):
             code = grpc.StatusCode.CANCELLED
-            raise
-        finally:
-            span.set_attribute(Name.MESSAGES_SENT, call.sent)
-            failed = code in _SERVER_FAILURES
-            _mark(span, code, failed=failed)
-            _record(instruments().server_calls, call, code, failed=failed)
+        failed = code in _SERVER_FAILURES
+        _mark(self._span, code, marks, failed=failed)
+        _record(instruments().server_calls, self._call, code, failed=failed)
+        self._inside.__exit__(kind, error, place)
+        self._span.end()
 
 
 def send(call: ClientCall) -> None:
     """Opens a span for the call and sends its identity along; the span ends with the call, however that ends."""
-    span = tracer().start_span(
-        call.method,
-        kind=SpanKind.CLIENT,
-        attributes={Name.RPC_SYSTEM: "grpc", Name.RPC_METHOD: call.method, **_server(call.target)},
-    )
-    inside = trace.set_span_in_context(span)
+    span = tracer().start_span(call.method, kind=SpanKind.CLIENT, attributes=_called(call.method, call.target))
+    around = trace.set_span_in_context(span)
     carrier: dict[str, str] = {}
-    PROPAGATOR.inject(carrier, inside)
+    PROPAGATOR.inject(carrier, around)
     call.metadata.extend(carrier.items())
 
     def done(code: grpc.StatusCode) -> None:
         # A call that we gave up ourselves, because its answer is known or nobody wants it any more, has not failed.
         failed = code is not grpc.StatusCode.OK and not call.given_up
-        _mark(span, code, failed=failed)
-        _record(instruments().client_calls, call, code, failed=failed, context=inside)
+        _mark(span, code, {}, failed=failed)
+        _record(instruments().client_calls, call, code, failed=failed, context=around)
         span.end()
 
     call.when_done.append(done)
@@ -98,8 +94,9 @@ _SERVER_FAILURES: Final = frozenset(
 )
 
 
-def _mark(span: trace.Span, code: grpc.StatusCode, *, failed: bool) -> None:
-    span.set_attribute(Name.RPC_STATUS, code.name)
+def _mark(span: trace.Span, code: grpc.StatusCode, marks: dict[str, str | int], *, failed: bool) -> None:
+    marks[Name.RPC_STATUS] = code.name
+    span.set_attributes(marks)
     if failed:
         fail(span, code.name)
 
@@ -112,10 +109,27 @@ def _record(
     failed: bool,
     context: Context | None = None,
 ) -> None:
-    labels = {Name.RPC_SYSTEM: "grpc", Name.RPC_METHOD: call.method, Name.RPC_STATUS: code.name}
-    if failed:
-        labels[Name.ERROR_TYPE] = code.name
-    durations.record(time.monotonic() - call.started, labels, context)
+    durations.record(time.monotonic() - call.started, _labels(call.method, code.name, failed), context)
+
+
+# What follows says the same of each call of a method, so it is said once. It is for reading only.
+_once = lru_cache(maxsize=1024)
+
+
+@_once
+def _labels(method: str, status: str, failed: bool) -> Mapping[str, str]:
+    labels = {Name.RPC_SYSTEM: "grpc", Name.RPC_METHOD: method, Name.RPC_STATUS: status}
+    return labels | {Name.ERROR_TYPE: status} if failed else labels
+
+
+@_once
+def _served(method: str) -> Mapping[str, str]:
+    return {Name.RPC_SYSTEM: "grpc", Name.RPC_METHOD: method}
+
+
+@_once
+def _called(method: str, target: str) -> Mapping[str, str | int]:
+    return {Name.RPC_SYSTEM: "grpc", Name.RPC_METHOD: method, **_server(target)}
 
 
 def _server(target: str) -> dict[str, str | int]:

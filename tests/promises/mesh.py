@@ -5,8 +5,8 @@ own counters.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,6 @@ from shieldmesh import channels, context, profile
 from shieldmesh.admission import Places
 from shieldmesh.context import RequestContext
 from shieldmesh.interceptors import INNER, edge
-from shieldmesh.interceptors.admission import limited
 from shieldmesh.interceptors.call import ServerCall, ServerIdentity, ServerInterceptor
 from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.profile import Profile, Profiles
@@ -215,8 +214,8 @@ async def serving(
     """One service of a mesh, at its own target or another."""
     interceptors: tuple[ServerInterceptor, ...] = _BORDER if service == "gateway" else INNER
     limits = {method: mesh.places[name] for name, method in _METHODS[service].items() if name in mesh.places}
-    inside = (*interceptors, _notes(mesh.served), limited(limits))
-    around = MeshInterceptor(ServerIdentity(service, f"{service}-1", call_cap), inside)
+    inside = (*interceptors, _notes(mesh.served))
+    around = MeshInterceptor(ServerIdentity(service, f"{service}-1", call_cap), inside, limits)
     server = grpc.aio.server(interceptors=[around])
     mesh.around[service] = around
     async with opener(server):
@@ -245,8 +244,8 @@ def inference(models: Registry) -> OpenService:
 def _notes(served: list[Served]) -> ServerInterceptor:
     """The innermost interceptor: notes what the handler is about to see."""
 
-    @asynccontextmanager
-    async def note(call: ServerCall) -> AsyncGenerator[None]:
+    @contextmanager
+    def note(call: ServerCall) -> Generator[None]:
         ours = context.current()
         served.append(Served(call.server.service, call.method, ours, ours.remaining(), call.metadata))
         yield

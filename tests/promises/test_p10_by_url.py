@@ -5,8 +5,8 @@ Behind it is each time a mesh with its shields, or a model's service. Only ids a
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,8 @@ async def reached(way: str, directory: Path) -> AsyncGenerator[Doors]:
         places: dict[str, str] = {}
         callers: list[str] = []
 
-        @asynccontextmanager
-        async def note(call: ServerCall) -> AsyncGenerator[None]:
+        @contextmanager
+        def note(call: ServerCall) -> Generator[None]:
             del call
             callers.append(context.current().session_id)
             yield

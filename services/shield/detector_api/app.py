@@ -77,7 +77,7 @@ class _Contents:
         call = ServerCall(self._identity, CONTENTS, request.headers, time_remaining=None)
         with served(request, CONTENTS) as outcome:
             try:
-                async with errors.serve(call), deadline.serve(call):
+                with errors.serve(call), deadline.serve(call):
                     answer = await self._detect(request)
             except CallerGoneError:
                 return Response()  # nobody reads it

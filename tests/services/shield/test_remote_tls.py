@@ -1,7 +1,7 @@
 """ShieldServices behind TLS: credentials travel there alone, and a server that nobody vouches for is not talked to."""
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 
 import grpc
 import pytest
@@ -25,8 +25,8 @@ _trusting = grpc.ssl_channel_credentials
 async def encrypted(heard: list[Mapping[str, str]], authority: trustme.CA) -> AsyncGenerator[str]:
     """The URL of a real service with a certificate of this authority, which notes the metadata that it gets."""
 
-    @asynccontextmanager
-    async def note(call: ServerCall) -> AsyncGenerator[None]:
+    @contextmanager
+    def note(call: ServerCall) -> Generator[None]:
         heard.append(call.metadata)
         yield
 
