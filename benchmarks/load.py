@@ -1,7 +1,7 @@
 """An open-loop load: turns that arrive when they are due, whether or not earlier ones were answered.
 
 Everything is measured from the moment a turn was due, so a mesh that stalls cannot hide behind a client that waits
-(no coordinated omission). Made to run in a process of its own, with plain grpc.aio stubs, so that the client costs
+(no coordinated omission). Made to run in a process of its own, with plain grpc.aio, so that the client costs
 little and shares nothing with what it measures. Times are `time.monotonic()`'s, which processes of a machine share.
 """
 
@@ -13,25 +13,24 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import grpc
 import uvloop
 
 from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, message_pb2
-from shieldmesh.v1.chat_pb2_grpc import ChatServiceStub
-from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
 
 from .openai_client import OpenAIClient
 from .turns import Turn
 
-if TYPE_CHECKING:
-    from shieldmesh.v1.chat_pb2_grpc import ChatServiceAsyncStub
-    from shieldmesh.v1.inference_pb2_grpc import InferenceServiceAsyncStub
+Chats: TypeAlias = "grpc.aio.UnaryStreamMultiCallable[chat_pb2.ChatRequest, bytes]"
+Generate: TypeAlias = "grpc.aio.StreamStreamMultiCallable[inference_pb2.GenerateRequest, bytes]"
 
 TEXT: Final = "Please explain, in a few paragraphs, how assignment expressions work."
 MESSAGES: Final = (message_pb2.Message(role=message_pb2.ROLE_USER, parts=[message_pb2.ContentPart(text=TEXT)]),)
 CALL_SECONDS: Final = 600.0
+_CHAT: Final = "/shieldmesh.v1.ChatService/Chat"
+_GENERATE: Final = "/shieldmesh.v1.InferenceService/Generate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +94,8 @@ async def _run(load: Load) -> Answers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    for turn in turns:
+        _read(turn, chat_pb2.ChatEvent if load.api == "chat" else inference_pb2.GenerateEvent)
     return Answers(turns, cores)
 
 
@@ -120,18 +121,22 @@ async def _ask_of(load: Load, stack: AsyncExitStack) -> Callable[[Turn], Corouti
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.lb_policy_name", "round_robin")]
     channel = await stack.enter_async_context(grpc.aio.insecure_channel(load.target, options=options))
     await channel.channel_ready()
+    # Without what would deserialise the responses: see `_read`.
     if load.api == "chat":
-        return partial(_chat, ChatServiceStub(channel), load.asked)
-    return partial(_generate, InferenceServiceStub(channel), load)
+        chats: Chats = channel.unary_stream(_CHAT, request_serializer=chat_pb2.ChatRequest.SerializeToString)
+        return partial(_chat, chats, load.asked)
+    serialise = inference_pb2.GenerateRequest.SerializeToString
+    generate: Generate = channel.stream_stream(_GENERATE, request_serializer=serialise)
+    return partial(_generate, generate, load)
 
 
-async def _chat(chats: "ChatServiceAsyncStub", profile: str, turn: Turn) -> None:
+async def _chat(chats: "Chats", profile: str, turn: Turn) -> None:
     request = chat_pb2.ChatRequest(profile=profile, messages=MESSAGES)
-    await _note(chats.Chat(request, timeout=CALL_SECONDS), turn)
+    await _note(chats(request, timeout=CALL_SECONDS), turn)
 
 
-async def _generate(models: "InferenceServiceAsyncStub", load: Load, turn: Turn) -> None:
-    call = models.Generate(timeout=CALL_SECONDS)
+async def _generate(generate: "Generate", load: Load, turn: Turn) -> None:
+    call = generate(timeout=CALL_SECONDS)
     sampling = generation_pb2.Sampling(max_tokens=load.max_tokens)
     opening = inference_pb2.GenerateOpen(model=load.asked, messages=MESSAGES, sampling=sampling)
     opening.options.update(load.options)
@@ -139,14 +144,22 @@ async def _generate(models: "InferenceServiceAsyncStub", load: Load, turn: Turn)
     await _note(call, turn)
 
 
-async def _note(events: AsyncIterable[chat_pb2.ChatEvent | inference_pb2.GenerateEvent], turn: Turn) -> None:
+async def _note(events: AsyncIterable[bytes], turn: Turn) -> None:
     try:
         async for event in events:
-            if event.HasField("delta"):
-                turn.times.append(time.monotonic())
-                turn.tokens.append(event.delta.token_count)
-            elif isinstance(event, chat_pb2.ChatEvent) and event.HasField("finished"):
-                turn.held = event.finished.receipt.most_held_characters
+            turn.events.append((time.monotonic(), event))
         turn.finished = time.monotonic()
     except grpc.aio.AioRpcError as error:
         turn.error, turn.failed = error.code().name, time.monotonic()
+
+
+def _read(turn: Turn, kind: type[chat_pb2.ChatEvent | inference_pb2.GenerateEvent]) -> None:
+    """What the messages of a turn say. Not while the load is on: reading them would take from what is measured."""
+    for at, message in turn.events:
+        event = kind.FromString(message)
+        if event.HasField("delta"):
+            turn.times.append(at)
+            turn.tokens.append(event.delta.token_count)
+        elif isinstance(event, chat_pb2.ChatEvent) and event.HasField("finished"):
+            turn.held = event.finished.receipt.most_held_characters
+    turn.events.clear()

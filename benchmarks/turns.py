@@ -9,6 +9,8 @@ class Turn:
     """What became of one turn."""
 
     due: float
+    events: list[tuple[float, bytes]] = field(default_factory=list[tuple[float, bytes]])
+    """Messages that were not read yet, and when each came."""
     times: "array[float]" = field(default_factory=lambda: array("d"))
     """When each delta came."""
     tokens: "array[int]" = field(default_factory=lambda: array("L"))
