@@ -60,6 +60,10 @@ async def generate_by_first(
     Raises:
         MeshError: what the last model that was asked raised.
     """
+    if not fallback:
+        asked(opening.model, ())
+        await generate(rpc, opening, take, let_go)
+        return
     failed: list[str] = []
     models = (opening.model, *fallback)
     for model, following in zip(models, (*fallback, None), strict=True):

@@ -10,6 +10,7 @@ import grpc
 from shieldmesh import calls
 from shieldmesh.ending import GenerationEnding
 from shieldmesh.errors import InternalError
+from shieldmesh.flag import Flag
 from shieldmesh.v1 import inference_pb2
 from shieldmesh.window import Window
 
@@ -62,7 +63,7 @@ class _Talk:
 
     def __init__(self, call: "Call") -> None:
         self.call = call
-        self.opened = asyncio.Event()
+        self.opened = Flag()
         self._writing = asyncio.Lock()
 
     async def say(self, request: inference_pb2.GenerateRequest) -> None:
@@ -81,14 +82,16 @@ async def _converse(talk: _Talk, opening: inference_pb2.GenerateOpen, ending: Ge
         talk.opened.set()
     try:
         async for event in talk.call:
-            finished = event.HasField("finished")
             await take(event)
-            if event.HasField("started") and event.started.HasField("window"):
+            # 1. the most frequent, 2. the first, 3. the last
+            if event.HasField("delta"):
+                if window is not None:
+                    window.add(event.delta)
+                    if window.half_used:
+                        await talk.say(inference_pb2.GenerateRequest(credit=window.credit()))
+            elif event.HasField("started") and event.started.HasField("window"):
                 window = Window(event.started.window)
-            elif window is not None and event.HasField("delta"):
-                window.add(event.delta)
-                if window.half_used:
-                    await talk.say(inference_pb2.GenerateRequest(credit=window.credit()))
+            finished = event.HasField("finished")
     except grpc.aio.AioRpcError:
         if finished:
             return  # all was said: what failed is a write that came too late

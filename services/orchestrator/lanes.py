@@ -46,9 +46,17 @@ class Lanes:
 
     def add(self, delta: generation_pb2.Delta, now: float) -> shield_pb2.InspectText:
         """Takes what the model wrote; what the shields are to see of it."""
-        part: Part = "tool_call" if delta.HasField("tool_call") else "reasoning" if delta.reasoning else "text"
-        number = self._number(delta, part)
-        text = delta.tool_call.arguments if part == "tool_call" else delta.reasoning or delta.text
+        part: Part
+        # 1. a piece of a tool call, 2. reasoning, 3. text
+        if delta.HasField("tool_call"):
+            part, text, index = "tool_call", delta.tool_call.arguments, delta.tool_call.index
+        elif text := delta.reasoning:
+            part, index = "reasoning", 0
+        else:
+            part, text, index = "text", delta.text, 0
+        number = self._numbers.get((delta.choice, part, index))
+        if number is None:
+            number = self._begin(delta.choice, part, delta.tool_call)
         offset = self._tracks[number].lane.add(text, delta.token_count, now)
         if offset:
             return shield_pb2.InspectText(lane=number, offset=offset, text=text)
@@ -57,7 +65,7 @@ class Lanes:
     def endings(self) -> Iterator[shield_pb2.InspectText]:
         """What tells the shields that each lane is complete; of a model that wrote nothing they see an empty text."""
         if not self._tracks:
-            self._number(generation_pb2.Delta(), "text")
+            self._begin(0, "text", generation_pb2.ToolCallDelta())
         for number, track in enumerate(self._tracks):
             yield shield_pb2.InspectText(lane=number, offset=track.lane.written, end=True)
 
@@ -68,10 +76,11 @@ class Lanes:
             InternalError: the clearance contradicts the text; releasing on it could leak.
         """
         track = self._track(clearance.lane)
-        edits = [Edit(edit.start, edit.end, edit.replacement) for edit in clearance.edits]
-        release = track.lane.clear(clearance.watermark, edits, now)
-        track.lane.note_hold(clearance.seen)
-        self.holds.note(clearance.lane, clearance.holding, clearance.seen - clearance.watermark, now)
+        watermark, seen = clearance.watermark, clearance.seen
+        edits = [Edit(edit.start, edit.end, edit.replacement) for edit in clearance.edits] if clearance.edits else ()
+        release = track.lane.clear(watermark, edits, now)
+        track.lane.note_hold(seen)
+        self.holds.note(clearance.lane, clearance.holding, seen - watermark, now)
         return _delta(track, release)
 
     def clear_all(self, number: int, now: float) -> generation_pb2.Delta | None:
@@ -110,14 +119,12 @@ class Lanes:
             )
         return self._tracks[number]
 
-    def _number(self, delta: generation_pb2.Delta, part: Part) -> int:
-        key = (delta.choice, part, delta.tool_call.index)
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self._tracks)
-            call = generation_pb2.ToolCallDelta()
-            call.CopyFrom(delta.tool_call)
-            self._tracks.append(_Track(delta.choice, part, call))
+    def _begin(self, choice: int, part: Part, begun: generation_pb2.ToolCallDelta) -> int:
+        """The number of a lane that is new."""
+        call = generation_pb2.ToolCallDelta()
+        call.CopyFrom(begun)
+        number = self._numbers[choice, part, call.index] = len(self._tracks)
+        self._tracks.append(_Track(choice, part, call))
         return number
 
 

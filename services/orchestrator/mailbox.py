@@ -1,9 +1,10 @@
 """What waits between two tasks of a turn: in order, joined while the reader is busy, and bounded."""
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from itertools import islice
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+
+from shieldmesh.flag import Flag
 
 T = TypeVar("T")
 
@@ -35,25 +36,29 @@ class Mailbox(Generic[T]):
 
     The reader is woken once for whatever has gathered, so a busy moment costs fewer messages and a slow reader less
     memory, and an idle one waits for nothing.
+
+    Attributes:
+        corked: Whether it gives nothing yet.
     """
 
-    def __init__(self, joining: Joining[T], limit: int, tokens: int | None = None) -> None:
+    def __init__(self, joining: Joining[T], limit: int, tokens: int | None = None, *, corked: bool = False) -> None:
         """Makes an empty mailbox.
 
         Args:
             joining: What is known of the items.
             limit: The bytes that may wait before `room` makes the writer wait.
             tokens: The tokens that may; None: any number.
+            corked: Give nothing before `uncork`.
         """
+        self.corked = corked
         self._joining = joining
         self._limit = limit
         self._most_tokens = tokens
         self._size = 0
         self._tokens = 0
-        self._items: deque[tuple[T, int, int]] = deque()
-        self._filled = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._items: list[tuple[T, int, int]] = []
+        self._filled = Flag()
+        self._roomy = Flag(is_set=True)
         self._free = False
         self._closed = False
 
@@ -70,41 +75,46 @@ class Mailbox(Generic[T]):
         size, tokens = self._joining.measure(item)
         self._size += size
         self._tokens += tokens
-        self._items.append((item, size, tokens))
-        if len(self._items) > 1:
+        items = self._items
+        items.append((item, size, tokens))
+        if len(items) > 1:
             self._compact()
-        if not self._free and self.full:
-            self._room.clear()
         self._filled.set()
 
     async def room(self) -> None:
         """Returns when no more than the limit waits."""
-        await self._room.wait()
+        while self.full and not self._free:
+            self._roomy.clear()
+            await self._roomy.wait()
 
     def free(self) -> None:
         """Lifts the limit: a writer that is about to end must not wait for a reader that may be gone."""
         self._free = True
-        self._room.set()
+        self._roomy.set()
+
+    def uncork(self) -> None:
+        """Lets the reader have what waits and what comes."""
+        self.corked = False
+        self._filled.set()
 
     def close(self) -> None:
         """Ends the reader's loop after what waits."""
         self._closed = True
-        self._filled.set()
+        self.uncork()
 
     async def take(self) -> T | None:
         """The next item; None when it is closed and nothing waits. A cancelled wait loses nothing."""
-        while not self._items:
+        items = self._items
+        while self.corked or not items:
             if self._closed:
                 return None
             self._filled.clear()
             await self._filled.wait()
-        item, size, tokens = self._items.popleft()
-        if self._items:
-            item, size, tokens = self._joined(item, size, tokens)
+        item, size, tokens = items.pop() if len(items) == 1 else self._joined()
         self._size -= size
         self._tokens -= tokens
-        if not self._room.is_set() and not self.full:
-            self._room.set()
+        if not self._roomy.is_set and not self.full:
+            self._roomy.set()
         return item
 
     async def __aiter__(self) -> AsyncGenerator[T]:
@@ -126,12 +136,15 @@ class Mailbox(Generic[T]):
             del items[-1]
             items[-1] = (joining.join((before, last)), size + more, tokens + more_tokens)
 
-    def _joined(self, first: T, size: int, tokens: int) -> tuple[T, int, int]:
+    def _joined(self) -> tuple[T, int, int]:
         """The first that waited, with all that waits and belongs to it."""
         items, joining = self._items, self._joining
+        first, size, tokens = items[0]
         gathered = [first]
-        while items and joining.alike(gathered[-1], items[0][0]):
-            item, more, more_tokens = items.popleft()
+        for item, more, more_tokens in islice(items, 1, None):
+            if not joining.alike(gathered[-1], item):
+                break
             gathered.append(item)
             size, tokens = size + more, tokens + more_tokens
+        del items[: len(gathered)]
         return joining.join(gathered) if len(gathered) > 1 else first, size, tokens

@@ -4,9 +4,9 @@ A lane is one text of a turn: the content of a choice, its reasoning, the argume
 Unicode code points of the text as the model wrote it.
 """
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shieldmesh.errors import InternalError
 
@@ -20,8 +20,7 @@ class Edit:
     replacement: str
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """What leaves at one step.
 
     Attributes:
@@ -52,7 +51,7 @@ class Lane:
         self.longest_hold = 0.0
         self._cleared = 0
         self._text = ""
-        self._pieces: deque[tuple[int, int, float]] = deque()  # where a piece ends, its tokens, when it came
+        self._pieces: list[tuple[int, int, float]] = []  # where a piece ends, its tokens, when it came
 
     @property
     def held(self) -> int:
@@ -73,32 +72,36 @@ class Lane:
         Raises:
             InternalError: the clearance contradicts the text or an earlier one; releasing on it could leak.
         """
-        if not self._cleared <= watermark <= self.written:
-            raise _broken(f"a watermark of {watermark}, expected {self._cleared} to {self.written}")
-        base, parts, at = self._cleared, list[str](), self._cleared
+        base = at = self._cleared
+        if not base <= watermark <= self.written:
+            raise _broken(f"a watermark of {watermark}, expected {base} to {self.written}")
+        held, text = self._text, ""
         for edit in edits:
             if not at <= edit.start < edit.end <= watermark:
                 raise _broken(f"an edit of [{edit.start}, {edit.end}) between {at} and the watermark {watermark}")
-            parts += (self._text[at - base : edit.start - base], edit.replacement)
+            text += held[at - base : edit.start - base] + edit.replacement
             self.redacted += edit.end - edit.start
             self.released += edit.start - at
             at = edit.end
-        parts.append(self._text[at - base : watermark - base])
+        text += held[at - base : watermark - base]
         self.released += watermark - at
-        self._text = self._text[watermark - base :]
+        self._text = held[watermark - base :]
         self._cleared = watermark
-        return Release("".join(parts), self._tokens_before(watermark, now))
+        return Release(text, self._tokens_before(watermark, now))
 
     def note_hold(self, seen: int) -> None:
         """Notes what shields that have seen the text up to `seen` keep; text on its way to them is not held."""
         self.most_held = max(self.most_held, seen - self._cleared)
 
     def _tokens_before(self, watermark: int, now: float) -> int:
-        tokens = 0
-        while self._pieces and self._pieces[0][0] <= watermark:
-            _, count, came = self._pieces.popleft()
-            tokens += count
-            self.longest_hold = max(self.longest_hold, now - came)
+        out = tokens = 0
+        for end, count, _ in self._pieces:
+            if end > watermark:
+                break
+            out, tokens = out + 1, tokens + count
+        if out:
+            self.longest_hold = max(self.longest_hold, now - self._pieces[0][2])  # the first has waited longest
+            del self._pieces[:out]
         return tokens
 
 

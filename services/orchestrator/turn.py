@@ -9,8 +9,8 @@ messages ──▶ Inspect ─────────────────�
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
+from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,6 +21,7 @@ from shieldmesh import calls, context
 from shieldmesh.admission import Places
 from shieldmesh.context import RequestContext, new_id
 from shieldmesh.errors import DeadlineExceededError, InternalError, duration, seconds
+from shieldmesh.flag import Flag
 from shieldmesh.profile import Profile
 from shieldmesh.profile.policy import Disconnect
 from shieldmesh.publishing import forward, published_to
@@ -98,7 +99,7 @@ class Turn:
         self.identity = _identity(profile, disconnect)
         self.patience = profile.policy.reconnect_grace if disconnect == "cancel" else None
         self.stall = profile.policy.stall
-        self.outbox = Mailbox(EVENTS, services.window, services.ahead)
+        self.outbox = Mailbox(EVENTS, services.window, services.ahead, corked=True)
         self._profile = profile
         self._policy = profile.policy
         self._prompt = prompt
@@ -108,7 +109,7 @@ class Turn:
         self._account = Account(profile)
         self._memory = None if sessions is None else Memory(sessions, self.identity, profile)
         self._shadow = Shadow(profile, candidate, services.shields, shadows=services.shadows, window=services.window)
-        self._input_cleared = asyncio.Event()
+        self._input_cleared = Flag()
         self._all_shown = False
         self._at_once = self._policy.output.mode == "observe"
         self._disconnect: Disconnect = disconnect
@@ -116,19 +117,16 @@ class Turn:
         self._stopped = False
         self._limit: asyncio.Timeout | None = None
         self._opening = chat_pb2.ChatEvent()
-        self._announced = asyncio.Event()
 
-    async def take(self) -> chat_pb2.ChatEvent | None:
+    def take(self) -> Awaitable[chat_pb2.ChatEvent | None]:
         """The next event for the client; None after the last. A cancelled wait loses nothing.
 
         Where other models may stand in, `started` waits until it is known which one answers.
         """
-        await self._announced.wait()
-        return await self.outbox.take()
+        return self.outbox.take()
 
     def close(self) -> None:
         """Ends what `take` gives after what waits."""
-        self._announced.set()
         self.outbox.close()
 
     async def run(self) -> None:
@@ -145,16 +143,9 @@ class Turn:
         ):
             self._opening.started.CopyFrom(self._started())
             self.outbox.put(self._opening)
-            if not self._policy.fallback:
-                self._announced.set()
             try:
                 with published_to(self._publish):
-                    async with self._within_limit():
-                        await self._recall()
-                        async with asyncio.TaskGroup() as tasks:
-                            # The model first, in whose time the shields look at the input.
-                            tasks.create_task(self._answer())
-                            tasks.create_task(self._check_input())
+                    await self._work()
             except* Blocked:
                 self._account.blocked()
             except* Stopped:
@@ -196,13 +187,15 @@ class Turn:
             self._opening.started.fallback_from[:] = failed
             trace.get_current_span().set_attribute(Name.FALLBACK_FROM, failed)
 
-    @asynccontextmanager
-    async def _within_limit(self) -> AsyncGenerator[None]:
+    async def _work(self) -> None:
+        """What may take as long as the profile allows, and can be stopped."""
         limit = self._policy.limits.duration
         timeout = self._limit = asyncio.timeout(0 if self._stopped else limit)
         try:
             async with timeout:
-                yield
+                await self._recall()
+                async with asyncio.TaskGroup() as tasks:
+                    await self._answer(tasks)
         except TimeoutError as error:
             if timeout.expired() and self._stopped:
                 raise Stopped from None
@@ -220,6 +213,10 @@ class Turn:
             self._prompt.remember(await self._memory.recall(self._prompt.new(), self._prompt.room()))
 
     async def _check_input(self) -> None:
+        if self._policy.input.mode != "gate":
+            await asyncio.sleep(0)  # the call of the model, in whose time this is done, goes out first
+        if not self._policy.fallback:
+            self.outbox.uncork()
         self._shadow.ask(self._prompt.texts)
         if self._policy.input.shields:
             request = shield_pb2.InspectRequest(
@@ -238,18 +235,12 @@ class Turn:
 
     # The way out
 
-    async def _answer(self) -> None:
+    async def _answer(self, tasks: asyncio.TaskGroup) -> None:
+        tasks.create_task(self._check_input())
         if self._policy.input.mode == "gate":
             await self._input_cleared.wait()
-        if self._policy.output.shields:
-            async with calls.bidi(self._services.shields.InspectStream) as guard, asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._show(guard))
-                tasks.create_task(self._observe(guard) if self._at_once else self._release(guard))
-                await self._generate()
-        else:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pass_on())
-                await self._generate()
+        tasks.create_task(self._guard(tasks) if self._policy.output.shields else self._pass_on())
+        await self._generate()
 
     async def _generate(self) -> None:
         opening = self._prompt.opening()
@@ -272,13 +263,15 @@ class Turn:
         """One event of the model, taken no faster than shields and client follow."""
         match event.WhichOneof("event"):
             case "delta":
-                self._announced.set()
-                self._account.generated(event.delta.token_count)
-                text = self._lanes.add(event.delta, time.monotonic())
+                if self.outbox.corked:
+                    self.outbox.uncork()
+                delta, now = event.delta, time.monotonic()
+                self._account.generated(delta.token_count)
+                text = self._lanes.add(delta, now)
                 self._shadow.see(text)
                 self._unseen.put(text)
-                if self._at_once and self._input_cleared.is_set():
-                    self._send(self._lanes.clear_all(text.lane, time.monotonic()))
+                if self._at_once and self._input_cleared.is_set:
+                    self._send(self._lanes.clear_all(text.lane, now))
             case "started":
                 self._account.admitted(seconds(event.started.queued))
             case "finished":
@@ -287,10 +280,11 @@ class Turn:
                 forward(event.progress)
             case _:
                 pass  # a newer service tells of something that this one does not know
+        if self._unseen.full:
+            await self._unseen.room()
         if self.outbox.full:
-            self._announced.set()  # interim results wait for a reader, who must not wait for what comes behind them
-        await self._unseen.room()
-        await self.outbox.room()
+            self.outbox.uncork()  # interim results wait for a reader, who must not wait for what comes behind them
+            await self.outbox.room()
 
     def _let_go(self) -> None:
         self._at_once = False
@@ -303,6 +297,13 @@ class Turn:
         async for text in self._unseen:
             self._send(self._lanes.clear_all(text.lane, time.monotonic()))
 
+    async def _guard(self, tasks: asyncio.TaskGroup) -> None:
+        """Has the output shields look at what the model writes."""
+        await asyncio.sleep(0)  # the call of the model goes out first
+        async with calls.bidi(self._services.shields.InspectStream) as guard:
+            tasks.create_task(self._show(guard))
+            await (self._observe(guard) if self._at_once else self._release(guard))
+
     async def _show(self, guard: "Guard") -> None:
         """Shows the shields what the model writes, all that gathered since the last time in one message."""
         opening = shield_pb2.InspectOpen(
@@ -314,7 +315,7 @@ class Turn:
         # A call that has ended takes nothing more. Why it ended is heard where it is read: a verdict may wait there.
         with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
             await guard.write(shield_pb2.InspectStreamRequest(open=opening))
-            async for text in self._unseen:
+            while (text := await self._unseen.take()) is not None:
                 await guard.write(shield_pb2.InspectStreamRequest(text=text))
             self._all_shown = True
             await guard.done_writing()
@@ -322,9 +323,11 @@ class Turn:
     async def _release(self, guard: "Guard") -> None:
         await self._input_cleared.wait()
         async for answer in guard:
-            if answer.WhichOneof("response") == "clearance":
-                self._send(self._lanes.clear(answer.clearance, time.monotonic()))
-                self._judge(answer.clearance.verdicts)
+            if answer.HasField("clearance"):
+                clearance = answer.clearance
+                self._send(self._lanes.clear(clearance, time.monotonic()))
+                if clearance.verdicts:
+                    self._judge(clearance.verdicts)
             elif answer.HasField("progress"):
                 forward(answer.progress)
         if self._lanes.held() or not self._all_shown:
@@ -336,7 +339,7 @@ class Turn:
         for number in range(len(self._lanes)):
             self._send(self._lanes.clear_all(number, time.monotonic()))
         async for answer in guard:
-            if answer.WhichOneof("response") == "clearance":
+            if answer.HasField("clearance"):
                 self._lanes.note_judged(answer.clearance)
                 self._judge(answer.clearance.verdicts)
             elif answer.HasField("progress"):
@@ -368,7 +371,7 @@ class Turn:
             self.outbox.put(chat_pb2.ChatEvent(verdict=verdict))
             blocked = blocked or verdict.action == policy_pb2.ACTION_BLOCK
         if blocked:
-            self._announced.set()
+            self.outbox.uncork()
             self._at_once = False
             raise Blocked
 

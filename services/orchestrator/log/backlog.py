@@ -1,6 +1,6 @@
 """What is written and not kept yet: counted in bytes, and bounded."""
 
-import asyncio
+from shieldmesh.flag import Flag
 
 
 class Backlog:
@@ -14,8 +14,7 @@ class Backlog:
         """`limit`: the bytes that may wait before `room` makes writers wait."""
         self.size = 0
         self._limit = limit
-        self._room = asyncio.Event()
-        self._room.set()
+        self._room = Flag(is_set=True)
 
     @property
     def full(self) -> bool:
@@ -36,5 +35,4 @@ class Backlog:
 
     async def room(self) -> None:
         """Returns when no more than the limit waits."""
-        if not self._room.is_set():
-            await self._room.wait()
+        await self._room.wait()
