@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from shieldmesh.errors import InvalidArgumentError
 from shieldmesh.v1 import policy_pb2, shield_pb2
@@ -14,6 +14,8 @@ from .spans import ShieldSpans
 from .translation import Translator
 
 MAX_LANES: Final = 64
+
+Requests: TypeAlias = AsyncIterator[shield_pb2.InspectStreamRequest]
 
 
 class Lanes:
@@ -44,33 +46,28 @@ class Lanes:
         if opening.HasField("latency_budget"):
             self._budget = LatencyBudget(opening.latency_budget, self._lanes.values())
 
-    def answers(self, texts: AsyncIterator[shield_pb2.InspectText]) -> AsyncGenerator[shield_pb2.Clearance, None]:
-        """The state of the texts' lanes, whenever there is news. Ends with the texts, or behind a block.
+    def answers(self, requests: Requests) -> AsyncGenerator[shield_pb2.InspectStreamResponse, None]:
+        """The state of the lanes of what is asked, whenever there is news. Ends with the requests, or behind a block.
 
         Raises:
-            InvalidArgumentError: a text does not continue a lane, or is too much.
+            InvalidArgumentError: a request holds no text, or one that does not continue a lane or is too much.
         """
         slow = any(isinstance(shield, SlowShield) for shield in self._shields)
-        return self._in_time(texts) if slow else self._at_once(texts)
+        return self._in_time(requests) if slow else self._at_once(requests)
 
-    async def _at_once(
-        self, texts: AsyncIterator[shield_pb2.InspectText]
-    ) -> AsyncGenerator[shield_pb2.Clearance, None]:
+    async def _at_once(self, requests: Requests) -> AsyncGenerator[shield_pb2.InspectStreamResponse, None]:
         """One answer for each text, as no shield takes its time."""
-        async for text in texts:
-            lane = self._lane(text)
-            await lane.put(text.text, end=text.end)
-            clearance, blocked = self._clearance(text.lane, lane)
-            yield clearance
+        async for request in requests:
+            number, lane = await self._put(request)
+            answer, blocked = self._answer(number, lane)
+            yield answer
             if blocked:
                 return
 
-    async def _in_time(
-        self, texts: AsyncIterator[shield_pb2.InspectText]
-    ) -> AsyncGenerator[shield_pb2.Clearance, None]:
+    async def _in_time(self, requests: Requests) -> AsyncGenerator[shield_pb2.InspectStreamResponse, None]:
         """An answer whenever a text came or a shield has spoken; what gathers meanwhile is one answer."""
         # No task group: closing a generator inside one would turn the close into an error.
-        reading = asyncio.create_task(self._read(texts))
+        reading = asyncio.create_task(self._read(requests))
         reading.add_done_callback(lambda _: self._news.set())
         try:
             while True:
@@ -79,8 +76,8 @@ class Lanes:
                 last = reading.done() and not any(lane.ended and lane.open for lane in self._lanes.values())
                 for number, lane in tuple(self._lanes.items()):
                     if lane.changed:
-                        clearance, blocked = self._clearance(number, lane)
-                        yield clearance
+                        answer, blocked = self._answer(number, lane)
+                        yield answer
                         if blocked:
                             return
                 if reading.done():
@@ -94,44 +91,50 @@ class Lanes:
             if not reading.cancelled():
                 reading.exception()  # looked at, or asyncio would complain that nobody did
 
-    async def _read(self, texts: AsyncIterator[shield_pb2.InspectText]) -> None:
-        async for text in texts:
-            lane = self._lane(text)
-            await lane.put(text.text, end=text.end)
+    async def _read(self, requests: Requests) -> None:
+        async for request in requests:
+            _, lane = await self._put(request)
             await lane.room()
 
-    def _clearance(self, number: int, lane: Inspection) -> tuple[shield_pb2.Clearance, bool]:
+    async def _put(self, request: shield_pb2.InspectStreamRequest) -> tuple[int, Inspection]:
+        """Adds a text to its lane; which that is."""
+        text = _text(request)
+        # Each field is read once: a message gives a new object each time.
+        number, piece = text.lane, text.text
+        lane = self._lanes.get(number) or self._open(number, text.part)
+        if lane.ended:
+            raise InvalidArgumentError("text.lane: the lane has ended; use another one", field="text.lane")
+        if (offset := text.offset) != lane.seen:
+            message = f"text.offset: expected {lane.seen}, what was sent of the lane before, not {offset}"
+            raise InvalidArgumentError(message, field="text.offset")
+        self._left -= len(piece)
+        if self._left < 0:
+            message = f"text.text: a stream takes at most {self._max_characters} characters in all its lanes"
+            raise InvalidArgumentError(message, field="text.text")
+        await lane.put(piece, end=text.end)
+        return number, lane
+
+    def _answer(self, number: int, lane: Inspection) -> tuple[shield_pb2.InspectStreamResponse, bool]:
         """A lane's news, and whether they are the last."""
         release = lane.release()
         if self._budget is not None:
             self._budget.watch()
         holding = lane.holding() if release.watermark < lane.seen else ()
-        return self._translator.clearance(number, lane.seen, release, holding), release.blocked
+        return self._translator.answer(number, lane.seen, release, holding), release.blocked
 
-    def _lane(self, text: shield_pb2.InspectText) -> Inspection:
-        lane = self._lanes.get(text.lane)
-        if lane is None:
-            if text.lane >= MAX_LANES:
-                message = f"text.lane: lanes are numbered 0 to {MAX_LANES - 1}, not {text.lane}"
-                raise InvalidArgumentError(message, field="text.lane")
-            lane = self._lanes[text.lane] = Inspection(
-                self._shields,
-                self._spans,
-                part=text.part or policy_pb2.TEXT_PART_CONTENT,
-                pseudonym_key=self._pseudonym_key,
-                news=self._news.set,
-            )
-            if self._budget is not None:
-                self._budget.admit(lane)
-        if lane.ended:
-            raise InvalidArgumentError("text.lane: the lane has ended; use another one", field="text.lane")
-        if text.offset != lane.seen:
-            message = f"text.offset: expected {lane.seen}, what was sent of the lane before, not {text.offset}"
-            raise InvalidArgumentError(message, field="text.offset")
-        self._left -= len(text.text)
-        if self._left < 0:
-            message = f"text.text: a stream takes at most {self._max_characters} characters in all its lanes"
-            raise InvalidArgumentError(message, field="text.text")
+    def _open(self, number: int, part: policy_pb2.TextPart.ValueType) -> Inspection:
+        if number >= MAX_LANES:
+            message = f"text.lane: lanes are numbered 0 to {MAX_LANES - 1}, not {number}"
+            raise InvalidArgumentError(message, field="text.lane")
+        lane = self._lanes[number] = Inspection(
+            self._shields,
+            self._spans,
+            part=part or policy_pb2.TEXT_PART_CONTENT,
+            pseudonym_key=self._pseudonym_key,
+            news=self._news.set,
+        )
+        if self._budget is not None:
+            self._budget.admit(lane)
         return lane
 
     async def _close(self) -> None:
@@ -139,3 +142,13 @@ class Lanes:
             self._budget.close()
         for lane in self._lanes.values():
             await lane.close()
+
+
+def _text(request: shield_pb2.InspectStreamRequest) -> shield_pb2.InspectText:
+    match request.WhichOneof("request"):
+        case "text":
+            return request.text
+        case "open":
+            raise InvalidArgumentError("open: the stream is open already; send text", field="open")
+        case _:
+            raise InvalidArgumentError("request: a request holds text", field="request")

@@ -57,9 +57,9 @@ class ShieldServicer(shield_pb2_grpc.ShieldServiceServicer):
         with ShieldSpans(shields, opening.direction) as spans:
             lanes = Lanes(shields, opening, spans, max_characters=self._max_characters)
             yield shield_pb2.InspectStreamResponse(opened=shield_pb2.InspectOpened())
-            async with aclosing(lanes.answers(_texts(request_iterator))) as clearances:
-                async for clearance in clearances:
-                    yield shield_pb2.InspectStreamResponse(clearance=clearance)
+            async with aclosing(lanes.answers(request_iterator)) as answers:
+                async for answer in answers:
+                    yield answer
 
     async def ListShields(  # noqa: N802  # the contract's name
         self, request: shield_pb2.ListShieldsRequest, context: object
@@ -80,19 +80,6 @@ async def _opening(requests: AsyncIterator[shield_pb2.InspectStreamRequest]) -> 
     if first is None or first.WhichOneof("request") != "open":
         raise InvalidArgumentError("open: the first request of a stream opens it", field="open")
     return first.open
-
-
-async def _texts(
-    requests: AsyncIterator[shield_pb2.InspectStreamRequest],
-) -> AsyncGenerator[shield_pb2.InspectText, None]:
-    async for request in requests:
-        match request.WhichOneof("request"):
-            case "text":
-                yield request.text
-            case "open":
-                raise InvalidArgumentError("open: the stream is open already; send text", field="open")
-            case _:
-                raise InvalidArgumentError("request: a request holds text", field="request")
 
 
 def _check_direction(direction: policy_pb2.Direction.ValueType, field: str) -> None:

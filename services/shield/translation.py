@@ -16,14 +16,21 @@ class Translator:
         self._names = [shield.rules.name for shield in shields]
         self._direction = direction
 
-    def clearance(self, lane: int, seen: int, release: Release, holding: Sequence[str]) -> shield_pb2.Clearance:
+    def answer(
+        self, lane: int, seen: int, release: Release, holding: Sequence[str]
+    ) -> shield_pb2.InspectStreamResponse:
         """A release as the answer of a stream: one verdict per finding, by place."""
-        clearance = shield_pb2.Clearance(lane=lane, watermark=release.watermark, seen=seen, holding=holding)
+        answer = shield_pb2.InspectStreamResponse()
+        # Written in place: a message that is made to be copied into another costs twice as much, for each text.
+        clearance = answer.clearance
+        clearance.lane, clearance.watermark, clearance.seen = lane, release.watermark, seen
+        if holding:
+            clearance.holding.extend(holding)
         if release.edits or release.findings or release.failures:
             clearance.edits.extend(self.edits(lane, release))
             clearance.verdicts.extend(self._verdict(lane, [each]) for each in release.findings)
             clearance.verdicts.extend(self._failures(lane, release))
-        return clearance
+        return answer
 
     def edits(self, text_index: int, release: Release) -> Iterable[shield_pb2.Edit]:
         """The edits, by start."""

@@ -104,19 +104,19 @@ async def hear(
     """What a caller hears who sends the pieces as one lane, with a pause before each; `when` sees each answer."""
     heard, sent = Heard(), ""
 
-    async def texts() -> AsyncGenerator[shield_pb2.InspectText, None]:
+    async def requests() -> AsyncGenerator[shield_pb2.InspectStreamRequest, None]:
         nonlocal sent
         for piece in pieces:
             await pause()
             offset, sent = len(sent), sent + piece
-            yield shield_pb2.InspectText(lane=0, offset=offset, text=piece)
-        yield shield_pb2.InspectText(lane=0, offset=len(sent), end=True)
+            yield shield_pb2.InspectStreamRequest(text=shield_pb2.InspectText(lane=0, offset=offset, text=piece))
+        yield shield_pb2.InspectStreamRequest(text=shield_pb2.InspectText(lane=0, offset=len(sent), end=True))
 
     opened = shield_pb2.InspectOpen(direction=policy_pb2.DIRECTION_OUTPUT, **opening)
     with ShieldSpans(shields, opened.direction) as spans:
         lanes = Lanes(shields, opened, spans, max_characters=1_000_000)
-        async with asyncio.timeout(30), aclosing(lanes.answers(texts())) as clearances:
-            async for clearance in clearances:
-                heard.take(sent, clearance)
-                when(clearance)
+        async with asyncio.timeout(30), aclosing(lanes.answers(requests())) as answers:
+            async for answer in answers:
+                heard.take(sent, answer.clearance)
+                when(answer.clearance)
     return heard
