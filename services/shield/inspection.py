@@ -54,7 +54,7 @@ class Inspection:
         self._news = news
         self._placeholders = Placeholders(self._rules, pseudonym_key)
         self._ledger = Ledger(self._rules, self._placeholders.name)
-        self._lanes: dict[int, QuickLane] = {}
+        self._lanes: list[tuple[int, QuickLane]] = []
         self._followers: dict[int, Follower] = {}
         for number, shield in enumerate(shields):
             if part not in shield.rules.parts:
@@ -62,7 +62,7 @@ class Inspection:
             elif isinstance(shield, SlowShield):
                 self._followers[number] = self._follower(number, shield)
             else:
-                self._lanes[number] = shield.lane()
+                self._lanes.append((number, shield.lane()))
 
     async def __aenter__(self) -> "Inspection":
         return self
@@ -174,25 +174,28 @@ class Inspection:
         before = list(worked)
         for begin in range(0, len(text), SLICE):
             self._feed(text[begin : begin + SLICE], end=end and begin + SLICE >= len(text))
-            for number in tuple(self._lanes):
+            for number, _ in self._lanes:
                 if worked[number] - before[number] > self._rules[number].timeout:
-                    del self._lanes[number]
-                    self._fail(number, "SHIELD_TIMEOUT")
+                    self._give_up(number, "SHIELD_TIMEOUT")
             await asyncio.sleep(0)
 
     def _feed(self, text: str, *, end: bool) -> None:
         self.seen += len(text)
         worked, now = self._spans.worked, time.perf_counter()
-        for number, lane in tuple(self._lanes.items()):
+        for number, lane in self._lanes:
             try:
                 self._ledger.report(number, lane.feed(text, end=end))
             except Exception as error:  # noqa: BLE001  # whatever goes wrong in a shield, its policy decides
                 # Its type alone: a traceback could hold the text.
                 _log.error("shield failed", shield=self._rules[number].name, error_type=type(error).__name__)
-                del self._lanes[number]
-                self._fail(number, "SHIELD_FAILED")
+                self._give_up(number, "SHIELD_FAILED")
             began, now = now, time.perf_counter()
             worked[number] += now - began
+
+    def _give_up(self, number: int, error: str) -> None:
+        """Ends a quick shield, whoever goes through the lanes just now."""
+        self._lanes = [each for each in self._lanes if each[0] != number]
+        self._fail(number, error)
 
     def _fail(self, number: int, error: str) -> None:
         self._ledger.fail(number, error)

@@ -56,12 +56,14 @@ class Failure:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
-    """What is new about a text."""
+class Release(NamedTuple):
+    """What is new about a text.
+
+    Attributes:
+        watermark: Text before this may leave, with the edits applied.
+    """
 
     watermark: int
-    """Text before this may leave, with the edits applied."""
     edits: tuple[Replacement, ...] = ()
     findings: tuple[Judged, ...] = ()
     failures: tuple[Failure, ...] = ()
@@ -156,8 +158,10 @@ class Ledger:
 
     def holding(self, seen: int) -> list[str]:
         """The names of the shields that have not cleared all that was seen."""
-        slow = [number for number, mark in self._watermarks.items() if mark < seen]
-        return [self._rules[number].name for number in sorted({*slow, *(self._whole if seen else ())})]
+        if self._whole and seen:
+            late = sorted({*self._whole, *(number for number, mark in self._watermarks.items() if mark < seen)})
+            return [self._rules[number].name for number in late]
+        return [self._rules[number].name for number, mark in self._watermarks.items() if mark < seen]
 
     def waited_for(self, seen: int) -> list[int]:
         """The slow shields that hold text which no quick one holds."""

@@ -64,6 +64,17 @@ class Rules:
     """The texts that it looks at; others pass it."""
     placeholder: str = "[{kind}]"
     """What takes the place of a finding: `{kind}` and `{pseudonym}` are filled in."""
+    strictest: Action = field(init=False)
+    """The most that it may do."""
+    may_hold: bool = field(init=False)
+    """Whether text has to wait for this shield at all."""
+
+    def __post_init__(self) -> None:
+        by_score = (step.action for steps in self.thresholds.values() for step in steps)
+        plain = () if "" in self.thresholds else (self.action,)
+        actions: list[Action] = [policy_pb2.ACTION_ALLOW, *plain, *self.action_by_kind.values(), *by_score]
+        object.__setattr__(self, "strictest", max(actions))
+        object.__setattr__(self, "may_hold", self.strictest >= policy_pb2.ACTION_REDACT)
 
     def action_for(self, kind: str, score: float = 1.0) -> Action:
         """What to do about findings of this kind and score."""
@@ -75,19 +86,6 @@ class Rules:
     def holds(self, kind: str, score: float = 1.0) -> bool:
         """Whether text must wait until it is known to be free of this kind."""
         return self.action_for(kind, score) >= policy_pb2.ACTION_REDACT
-
-    @property
-    def strictest(self) -> Action:
-        """The most that it may do."""
-        by_score = (step.action for steps in self.thresholds.values() for step in steps)
-        plain = () if "" in self.thresholds else (self.action,)
-        actions: list[Action] = [policy_pb2.ACTION_ALLOW, *plain, *self.action_by_kind.values(), *by_score]
-        return max(actions)
-
-    @property
-    def may_hold(self) -> bool:
-        """Whether text has to wait for this shield at all."""
-        return self.strictest >= policy_pb2.ACTION_REDACT
 
     def _steps(self, kind: str) -> Sequence[Threshold] | None:
         if kind in self.thresholds:

@@ -52,7 +52,7 @@ class Matching:
         self.decided = 0
         self._search = matcher.gate.search
         self._matcher = matcher
-        self._scanners: list[Scanner] = []
+        self._scanners: dict[int, Scanner] = {}
         self._open: list[int] = []
         self._tail = NOTHING
         self._untried = 0
@@ -81,8 +81,6 @@ class Matching:
 
     def _follow(self, buffer: str, *, end: bool) -> Sequence[Span]:
         found: list[Span] = []
-        if not self._scanners:
-            self._scanners = [Scanner(pattern) for pattern in self._matcher.patterns]
         base = self._base
         again = self._resume(buffer, base, end=end, found=found) if self._open else ()
         self._try_starts(buffer, base, again, end=end, found=found)
@@ -109,10 +107,12 @@ class Matching:
         for hit in matcher.opener.finditer(buffer, first):
             position = hit.start()
             for number in matcher.by_first[buffer[position]]:
-                scanner = scanners[number]
-                if scanner.start != IDLE or scanner.clean > base + position:
+                scanner = scanners.get(number)
+                if scanner is not None and (scanner.start != IDLE or scanner.clean > base + position):
                     continue
                 if (position >= fresh or number in again) and matcher.openers[number].match(buffer, position):
+                    if scanner is None:
+                        scanner = scanners[number] = Scanner(matcher.patterns[number])
                     scanner.begin(base + position, buffer, base, end=end, found=found)
                     if scanner.start != IDLE:
                         self._open.append(number)
