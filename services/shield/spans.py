@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Final
 
 from opentelemetry import trace
+from opentelemetry.util.types import AttributeValue
 
 from shieldmesh import context, telemetry
 from shieldmesh.metrics import instruments
@@ -78,17 +79,14 @@ class ShieldSpans:
         self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
     ) -> None:
         for number, span in enumerate(self.spans):
+            attributes: dict[str, AttributeValue] = {Name.WORKED: self.worked[number]}
             if error is not None:
                 # No shield failed: the call around them ended early.
-                span.set_attribute(Name.CANCELLED, value=True)
+                attributes[Name.CANCELLED] = True
             if self._findings[number]:
-                span.set_attributes(
-                    {
-                        Name.FINDINGS: self._findings[number],
-                        Name.ACTION: _ACTIONS.get(self._strictest[number], "allow"),
-                    }
-                )
-            span.set_attribute(Name.WORKED, self.worked[number])
+                attributes[Name.FINDINGS] = self._findings[number]
+                attributes[Name.ACTION] = _ACTIONS.get(self._strictest[number], "allow")
+            span.set_attributes(attributes)
             if not self._shadow:
                 instruments().inspections.record(self.worked[number], self._labels(number))
             span.end()
