@@ -6,8 +6,8 @@ cancel what is left at the end of the block and raise `MeshError`s.
 
 from __future__ import annotations  # grpc.aio's call types cannot be subscripted before grpcio 1.84
 
-from collections.abc import Callable, Generator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, TypeVar, cast
 
@@ -28,8 +28,10 @@ async def unary(rpc: grpc.aio.UnaryUnaryMultiCallable[Q, A], request: Q, *, time
     Raises:
         MeshError: the call failed.
     """
-    with _typed_errors(rpc):
+    try:
         return await rpc(request, timeout=timeout)
+    except grpc.aio.AioRpcError as error:
+        raise _typed(rpc, error) from None
 
 
 def stream(
@@ -40,7 +42,7 @@ def stream(
     Raises:
         MeshError: the call failed.
     """
-    return _Open(lambda: rpc(request, timeout=timeout), _typed_errors(rpc))
+    return _Open(rpc, lambda: rpc(request, timeout=timeout))
 
 
 def bidi(
@@ -58,7 +60,7 @@ def bidi(
         made.add_done_callback(ending.note)
         return made
 
-    return _Open(call, _typed_errors(rpc, ending))
+    return _Open(rpc, call, ending)
 
 
 class _Open(AbstractAsyncContextManager[C]):
@@ -68,24 +70,26 @@ class _Open(AbstractAsyncContextManager[C]):
     this one closed already.
     """
 
-    def __init__(self, make: Callable[[], C], typed: AbstractContextManager[None]) -> None:
+    __slots__ = ("_call", "_ending", "_make", "_rpc")
+
+    def __init__(self, rpc: object, make: Callable[[], C], ending: _Ending | None = None) -> None:
+        self._rpc = rpc
         self._make = make
-        self._typed = typed
-        self._call: C | None = None
+        self._ending = ending
 
     async def __aenter__(self) -> C:
-        with ExitStack() as stack:
-            stack.enter_context(self._typed)
-            self._call = self._make()
-            stack.pop_all()
+        self._call = self._make()
         return self._call
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
-    ) -> bool | None:
-        if self._call is not None:
-            self._call.cancel()
-        return self._typed.__exit__(kind, error, place)
+    ) -> None:
+        self._call.cancel()
+        if isinstance(error, grpc.aio.AioRpcError):
+            raise _typed(self._rpc, error, self._ending) from None
+        if isinstance(error, BaseExceptionGroup):
+            # Tasks that share the call fail in a group, with whatever else went wrong beside them.
+            raise _typed_group(self._rpc, cast("BaseExceptionGroup[BaseException]", error), self._ending) from None
 
 
 class _Ending:
@@ -110,19 +114,9 @@ class _Ending:
         return self.error if self.error is not None and error.details() == WRITE_FAILED else error
 
 
-@contextmanager
-def _typed_errors(rpc: object, ending: _Ending | None = None) -> Generator[None]:
-    ending = ending or _Ending()
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise _typed(rpc, ending.of(error)) from None
-    except BaseExceptionGroup as group:
-        # Tasks that share the call fail in a group, with whatever else went wrong beside them.
-        raise _typed_group(rpc, group, ending) from None
-
-
-def _typed(rpc: object, error: grpc.aio.AioRpcError) -> MeshError:
+def _typed(rpc: object, error: grpc.aio.AioRpcError, ending: _Ending | None = None) -> MeshError:
+    if ending is not None:
+        error = ending.of(error)
     typed = errors.from_rpc_error(error)
     if error.details() == WRITE_FAILED:
         typed = UnavailableError("a service ended the call while it was written to")
@@ -133,14 +127,14 @@ def _typed(rpc: object, error: grpc.aio.AioRpcError) -> MeshError:
 
 
 def _typed_group(
-    rpc: object, group: BaseExceptionGroup[BaseException], ending: _Ending
+    rpc: object, group: BaseExceptionGroup[BaseException], ending: _Ending | None
 ) -> BaseExceptionGroup[BaseException]:
     leaves: list[BaseException] = []
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             leaves.append(_typed_group(rpc, cast("BaseExceptionGroup[BaseException]", error), ending))
         else:
-            leaves.append(_typed(rpc, ending.of(error)) if isinstance(error, grpc.aio.AioRpcError) else error)
+            leaves.append(_typed(rpc, error, ending) if isinstance(error, grpc.aio.AioRpcError) else error)
     return group.derive(leaves)
 
 

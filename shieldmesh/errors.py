@@ -273,11 +273,11 @@ def _hop_from_proto(hop: errors_pb2.Hop) -> Hop:
 
 def duration(value: float) -> Duration:
     """Seconds as a protobuf Duration, to the microsecond."""
-    result = Duration()
-    result.FromMicroseconds(round(value * 1_000_000))
-    return result
+    micros = round(value * 1_000_000)
+    whole = int(micros / 1_000_000)  # towards zero: seconds and nanoseconds have one sign
+    return Duration(seconds=whole, nanos=(micros - whole * 1_000_000) * 1_000)
 
 
 def seconds(value: Duration) -> float:
     """A protobuf Duration as seconds."""
-    return value.ToMicroseconds() / 1_000_000
+    return (value.seconds * 1_000_000 + int(value.nanos / 1_000)) / 1_000_000

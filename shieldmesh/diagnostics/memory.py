@@ -60,7 +60,8 @@ class SpanMemory(SpanProcessor):
         context = span.context
         if context is None or span.name.startswith(_OWN):
             return
-        turn = (span.attributes or {}).get(Name.TURN)
+        attributes = span.attributes
+        turn = None if attributes is None else attributes.get(Name.TURN)
         with self._lock:
             trace = self._traces.setdefault(context.trace_id, _Trace(deque(maxlen=self._max_spans)))
             self._traces.move_to_end(context.trace_id)

@@ -39,11 +39,14 @@ class ServerCall:
     method: str
     """Fully qualified, without a leading slash: "shieldmesh.v1.ChatService/Chat"."""
     metadata: Metadata
+    """What the caller sent; for interceptors while they begin, empty behind that."""
     time_remaining: float | None
     """Seconds that the caller allows; None without a deadline."""
     started: float = field(default_factory=time.monotonic)
     sent: int = 0
     """Messages written so far."""
+    marks: dict[str, str | int] = field(default_factory=dict[str, str | int])
+    """Attributes of its span, which get there together when it ends."""
 
 
 @dataclass(slots=True)

@@ -40,6 +40,7 @@ class ContextCallable:
             # There is no call, for example because the channel is closed.
             _tell_all(call, grpc.StatusCode.UNKNOWN)
             raise
+        call.metadata.clear()  # it is sent, and a stream lives long
         raw.add_done_callback(partial(_tell, call))
         return raw
 

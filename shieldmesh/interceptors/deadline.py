@@ -49,10 +49,11 @@ def send(call: ClientCall) -> None:
     Raises:
         DeadlineExceededError: nothing is left; the call is not made.
     """
-    remaining = context.current().remaining()
-    if remaining == 0:
+    allowed = context.current().remaining()
+    if allowed == 0:
         raise DeadlineExceededError("the deadline passed before the next service could be called")
-    allowed = min((time for time in (call.timeout, remaining) if time is not None), default=None)
+    if allowed is None or (call.timeout is not None and call.timeout < allowed):
+        allowed = call.timeout
     call.timeout = None if allowed is None else _sayable(allowed)
 
 

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
 import grpc
@@ -22,6 +22,7 @@ ServicerContext = grpc.aio.ServicerContext[Any, Any]  # request and response typ
 
 _NO_RETRY: Final = ("grpc-retry-pushback-ms", "-1")
 """Tells the caller's gRPC not to try again by itself."""
+_NONE: Final[Metadata] = MappingProxyType({})
 
 
 class Running:
@@ -85,6 +86,7 @@ class Serving:
                 around = intercept(self._call)
                 around.__enter__()
                 self._entered.append(around)
+            self._call.metadata = _NONE  # a stream lives long
             if method.places is not None:
                 self._place = await method.places.enter()
         except BaseException as error:

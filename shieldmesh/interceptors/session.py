@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Final
 
-from opentelemetry import baggage, trace
+from opentelemetry import baggage
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 
 from shieldmesh import context
@@ -31,7 +31,7 @@ _PROPAGATOR: Final = W3CBaggagePropagator()
 def serve(call: ServerCall) -> AbstractContextManager[object]:
     """Makes the caller's identity the current context."""
     session, request, tenant, profile, version = _ids(call.metadata, SESSION, REQUEST, TENANT, PROFILE, PROFILE_VERSION)
-    return _as(RequestContext(session, request, tenant, profile, version, values=_values(call.metadata)))
+    return _as(RequestContext(session, request, tenant, profile, version, values=_values(call.metadata)), call)
 
 
 def serve_edge(allowed: Collection[str] = ()) -> ServerInterceptor:
@@ -43,7 +43,7 @@ def serve_edge(allowed: Collection[str] = ()) -> ServerInterceptor:
     def serve_outside(call: ServerCall) -> AbstractContextManager[object]:
         (session,) = _ids(call.metadata, SESSION)
         values = _allowed(_values(call.metadata), allowed)
-        return _as(RequestContext(session_id=session or new_id(), request_id=new_id(), values=values))
+        return _as(RequestContext(session_id=session or new_id(), request_id=new_id(), values=values), call)
 
     return serve_outside
 
@@ -118,14 +118,15 @@ def _allowed(values: Mapping[str, str], allowed: Collection[str]) -> Mapping[str
     return values
 
 
-def _as(identity: RequestContext) -> context.use:
+def _as(identity: RequestContext, call: ServerCall) -> context.use:
     """Makes this identity the current one, and ties the call's span to the session and the turn."""
-    marks = (
+    for name, value in (
         (Name.SESSION, identity.session_id),
         (Name.TURN, identity.request_id),
         (Name.TENANT, identity.tenant_id),
         (Name.PROFILE, identity.profile),
         (Name.PROFILE_VERSION, identity.profile_version),
-    )
-    trace.get_current_span().set_attributes({name: value for name, value in marks if value})
+    ):
+        if value:
+            call.marks[name] = value
     return context.use(identity)

@@ -50,7 +50,8 @@ class _Span:
         self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
     ) -> None:
         code = grpc.StatusCode.OK
-        marks: dict[str, str | int] = {Name.MESSAGES_SENT: self._call.sent}
+        marks = self._call.marks
+        marks[Name.MESSAGES_SENT] = self._call.sent
         if isinstance(error, MeshError):
             code = error.code
             marks[Name.REASON] = error.reason
