@@ -58,9 +58,9 @@ async def test_a_token_is_a_bounded_number_of_calls_of_our_functions(tmp_path: P
     profiles = {name: {**GUARDED, "model": name} for name in lengths}
     async with running(tmp_path, profiles=profiles, models={"models": models}) as mesh, mesh.client as client:
         calls = {name: [await _calls(mesh, client, name) for _ in range(3)] for name in lengths}
-    # The first turn also imports and opens what later ones use.
-    few, many = (min(counts[1:]) for counts in calls.values())
-    # Tokens that come together cost less, so nothing but more work can make it more.
+    # The first turn also imports and opens what later ones use. Tokens that come together, as on a busy machine, cost
+    # less: where many did, the difference would be theirs.
+    few, many = max(calls["few"][1:]), min(calls["many"][1:])
     assert (many - few) / (2 * TOKENS) <= 150
 
 

@@ -8,7 +8,7 @@ from shieldmesh.v1 import inference_pb2
 from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
 from tests.e2e.mesh import Mesh
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 """Seconds after which a call or a wait of a test fails."""
 
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ECHO_MODELS = ROOT / "tests" / "e2e" / "echo.yaml"
 """Models that load at once and repeat what they are told."""
 READY_SECONDS = 120.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 60.0
 
 if TYPE_CHECKING:
     _Check = grpc.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]

@@ -11,7 +11,7 @@ from shieldmesh import Delta, Finished, FinishReason, Verdict
 from shieldmesh.v1 import chat_pb2, message_pb2
 from tests.e2e.mesh import Mesh, running
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 CARD = "4111 1111 1111 1111"
 TOKEN = "ghp_" + "x7Qm2Rk9Vt4Ly8Wp3Zn6Bs1Hd5Fg0JcKaEuT"
 """What looks like a credential."""

@@ -38,7 +38,7 @@ from shieldmesh.v1 import chat_pb2_grpc, inference_pb2_grpc, session_pb2_grpc
 from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
 from shieldmesh.v1.shield_pb2_grpc import ShieldServiceStub
 
-TIMEOUT: Final = 10.0
+TIMEOUT: Final = 60.0
 """Seconds until a test gives up waiting. Nothing takes this long."""
 
 SERVICES: Final = ("gateway", "orchestrator", "shield", "inference")

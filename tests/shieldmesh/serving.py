@@ -13,7 +13,7 @@ from shieldmesh.interceptors.call import ServerIdentity, ServerInterceptor
 from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 """Seconds until a call of a test is given up."""
 
 Handler = Callable[[chat_pb2.ChatRequest], AsyncGenerator[chat_pb2.ChatEvent]]

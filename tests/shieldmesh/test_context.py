@@ -123,4 +123,4 @@ def test_ids_are_unique_and_sorted_by_time() -> None:
     assert ids == sorted(ids)
 
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0

@@ -8,7 +8,7 @@ from shieldmesh.errors import USAGE_KEY
 from shieldmesh.interceptors.client import WRITE_FAILED
 from shieldmesh.v1 import generation_pb2
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 
 class Call:

@@ -78,7 +78,8 @@ def test_the_environment_decides_what_is_sent(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     processors, readers = exporting.otlp_processors(), exporting.otlp_readers()
-    for each in processors:
+    ended: tuple[Any, ...] = (*processors, *readers)  # `shutdown` of readers has no types
+    for each in ended:
         each.shutdown()
     assert (len(processors), len(readers)) == (traces, metrics)
 

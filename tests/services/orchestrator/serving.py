@@ -33,7 +33,7 @@ from shieldmesh.v1 import (
     shield_pb2_grpc,
 )
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 """Seconds until a call of a test is given up."""
 CALL_CAP = 3 * TIMEOUT
 """Seconds that a server allows: what a test waits for must not happen by this limit."""

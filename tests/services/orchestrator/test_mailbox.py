@@ -10,7 +10,7 @@ from services.orchestrator.mailbox import OVERHEAD, Mailbox
 from services.orchestrator.merging import EVENTS, TEXTS, Events
 from shieldmesh.v1 import chat_pb2, generation_pb2, policy_pb2, shield_pb2
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 Texts = tuple[tuple[object, ...], str]
 
 

@@ -11,7 +11,7 @@ from services.shield.detector_api import Listening, detector_app, serving
 from services.shield.shield import Rules, Shield
 from shieldmesh.v1 import policy_pb2
 
-TIMEOUT: Final = 30.0
+TIMEOUT: Final = 60.0
 """Seconds until a request of a test is given up."""
 MAX_CHARACTERS: Final = 1_000
 CONTENTS: Final = "/api/v1/text/contents"

@@ -24,7 +24,7 @@ from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.profile import struct
 from shieldmesh.v1 import policy_pb2, shield_pb2, shield_pb2_grpc
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 """Seconds until a test gives up waiting."""
 
 Answer: TypeAlias = shield_pb2.InspectStreamResponse

@@ -15,7 +15,7 @@ from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.profile import struct
 from shieldmesh.v1 import policy_pb2, shield_pb2, shield_pb2_grpc
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 """Seconds until a call of a test is given up."""
 
 MAX_CHARACTERS = 1_000

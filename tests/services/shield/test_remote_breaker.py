@@ -131,7 +131,7 @@ async def test_a_detector_that_does_not_answer_in_time_opens_it() -> None:
     async with detector(handle) as url:
         fields: dict[str, Any] = {
             "remotes": Remotes([url], failures=1, pause=LONG),
-            "timeout": Duration(nanos=100_000_000),
+            "timeout": Duration(seconds=2),  # the request must have come by then
         }
         shield = await remote(url, detector_id="d", **fields)
         assert (await hear([shield], ["owl"])).verdicts == TIMED_OUT

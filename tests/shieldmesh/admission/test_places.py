@@ -13,7 +13,7 @@ from shieldmesh.admission import Places
 from shieldmesh.context import RequestContext
 from shieldmesh.errors import DeadlineExceededError, MeshError, ResourceExhaustedError
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 """Seconds until a test gives up waiting."""
 
 

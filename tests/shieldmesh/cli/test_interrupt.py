@@ -7,7 +7,7 @@ from asyncio.subprocess import PIPE
 
 from tests.shieldmesh.client.scripted import ScriptedChat, delta, serving, started
 
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds after which a test that hangs fails."""
 
 

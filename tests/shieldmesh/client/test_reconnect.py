@@ -18,7 +18,7 @@ from shieldmesh.v1 import chat_pb2
 
 from .flaky import Failure, FlakyChat, at, serving, turn
 
-LIMIT = 10.0
+LIMIT = 60.0
 """Seconds after which a test that hangs fails."""
 SHORT = Reconnect(attempts=2)
 BREAKS = [

@@ -11,7 +11,7 @@ from shieldmesh.v1 import chat_pb2
 
 from .flaky import FlakyChat, at, serving, turn
 
-LIMIT = 10.0
+LIMIT = 60.0
 """Seconds after which a test that hangs fails."""
 PATIENT = Reconnect(attempts=100, time=1_000)
 

@@ -12,7 +12,7 @@ import shieldmesh
 
 from .scripted import ScriptedChat, delta, engine_failure, hello, serving, started
 
-LIMIT = 10.0
+LIMIT = 60.0
 """Seconds after which a test that hangs fails."""
 
 

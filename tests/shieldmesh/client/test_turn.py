@@ -11,7 +11,7 @@ from shieldmesh.v1.chat_pb2 import ChatEvent
 
 from .scripted import ScriptedChat, delta, engine_failure, finished, hello, redacted, serving, started
 
-LIMIT = 10.0
+LIMIT = 60.0
 """Seconds after which a test that hangs fails."""
 
 

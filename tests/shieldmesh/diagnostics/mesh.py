@@ -23,7 +23,7 @@ from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.v1.diagnostics_pb2 import ProbeEvent, ProbeRequest
 from shieldmesh.v1.diagnostics_pb2_grpc import DiagnosticsServiceStub, add_DiagnosticsServiceServicer_to_server
 
-TIMEOUT: Final = 20.0
+TIMEOUT: Final = 60.0
 """Seconds until a call of a test is given up."""
 CALLS: Final = {"gateway": ("orchestrator",), "orchestrator": ("shield", "inference"), "shield": (), "inference": ()}
 
@@ -39,7 +39,7 @@ class Generous(Downstream):
     """Gives the next services more time than it has."""
 
     async def _pump(self, name: str, request: ProbeRequest, events: "asyncio.Queue[ProbeEvent | None]") -> None:
-        with context.use(replace(context.current(), deadline=time.monotonic() + 60)):
+        with context.use(replace(context.current(), deadline=time.monotonic() + 2 * TIMEOUT)):
             await super()._pump(name, request, events)
 
 

@@ -15,7 +15,7 @@ from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 from tests.shieldmesh.serving import OnlyChat
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 INTERNAL = (("x-request-id", "r-1"), ("x-tenant-id", "t-1"), ("x-profile", "p-1"), ("x-profile-version", "v-1"))
 
 

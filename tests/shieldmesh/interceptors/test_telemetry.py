@@ -27,7 +27,7 @@ from shieldmesh.v1 import chat_pb2, chat_pb2_grpc, shield_pb2, shield_pb2_grpc
 from tests.promises.observing import SpanLedger
 from tests.shieldmesh.serving import OnlyChat
 
-TIMEOUT: Final = 30.0
+TIMEOUT: Final = 60.0
 """Seconds until a test gives up waiting."""
 
 INSTRUMENTATION: Final[Any] = importlib.import_module("opentelemetry.instrumentation.grpc")

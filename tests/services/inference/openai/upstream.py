@@ -2,10 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+import httpx
+import pytest
 
 from services.inference.openai.options import OpenAIOptions
 
@@ -15,6 +19,9 @@ USAGE: dict[str, Any] = {
     "choices": [],
     "usage": {"prompt_tokens": 7, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 3}},
 }
+
+PATIENT = {"connect": 60, "first_token": 60, "between_tokens": 60}
+"""On a busy machine a server is slow to answer, and no worse for it."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,9 @@ class Upstream:
 
     async def hang_up(self) -> None:
         """Ends all connections."""
+        # One that was accepted just now is served some steps of the loop later.
+        for _ in range(10):
+            await asyncio.sleep(0)
         while self._writers:
             for writer in self._writers:
                 writer.close()
@@ -131,9 +141,18 @@ async def upstream(*plays: Play) -> AsyncGenerator[Upstream]:
         await made.hang_up()
 
 
+@contextmanager
+def unhurried() -> Generator[None]:
+    """Connections are used again however late a response ends, and however long they are idle then."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("shieldmesh.openai.answer._DRAIN_SECONDS", 60.0)
+        patched.setattr(httpx, "Limits", partial(httpx.Limits, keepalive_expiry=None))
+        yield
+
+
 def options(server: Upstream, **changes: Any) -> OpenAIOptions:
     """Options for a model of the server, patient and quick to try again."""
-    given: dict[str, Any] = {"url": server.url, "model": "m", "retries": {"pause": 0.001}}
+    given: dict[str, Any] = {"url": server.url, "model": "m", "retries": {"pause": 0.001}, "timeouts": PATIENT}
     return OpenAIOptions.model_validate(given | changes)
 
 

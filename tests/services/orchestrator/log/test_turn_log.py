@@ -15,7 +15,7 @@ from services.orchestrator.redis_client import redis_place
 from shieldmesh.errors import DataLossError, Hop, MeshError, UnavailableError
 from tests.redis_server import RedisServer, redis_server
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 LEASE = 0.6
 """Short, for turns that nobody writes any more to be missed soon."""
 OWNER = Owner("acme", "s-1")

@@ -18,7 +18,7 @@ from services.orchestrator.sessions.store import Key, SessionStore
 from shieldmesh.errors import UnavailableError
 from tests.redis_server import RedisServer, redis_server
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 KEY = Key("acme", "s-1")
 DAY = 86_400.0
 

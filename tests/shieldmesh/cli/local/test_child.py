@@ -10,7 +10,7 @@ import pytest
 from shieldmesh.cli.local.child import Child
 from shieldmesh.cli.local.plan import PROCESS, Service
 
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds after which a test that hangs fails."""
 
 
