@@ -14,6 +14,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 # What pytest gets beside its configuration: `make test PYTEST="-k card -x"`
 PYTEST ?=
+# How many processes share the tests: `make test WORKERS=0 PYTEST=--pdb` runs all in one, as debuggers need it
+WORKERS ?= 2
 
 BIN := .venv/bin
 SERVICES := .venv/.services
@@ -37,7 +39,7 @@ install: $(TOOLS) ## Fill .venv with everything; the other targets do it when ne
 ##@ Develop
 
 test: $(TOOLS) ## Run all tests, the end-to-end ones too
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(PYTEST)
 
 check: lint test ## Run every check: format, lint, types, imports, contract, stubs, tests
 
