@@ -81,6 +81,7 @@ def _variants() -> Sequence[System]:
         "mesh-bare": ("no shields", Bed(guarded=False)),
         "mesh-sampled": ("1 % of the turns traced", Bed(trace_ratio=0.01)),
         "mesh-untraced": ("no turn traced", Bed(trace_ratio=0.0)),
+        "mesh-memory-log": ("log in memory", Bed(environment={"SHIELDMESH_ORCHESTRATOR_TURN_LOG": "memory:"})),
         "mesh-redis": ("log in Redis, Redis included", Bed(redis=True)),
         "mesh-workers": ("two gateway workers", Bed(workers=2)),
         "mesh-replicas": ("two gateways, two orchestrators, log in Redis", Bed(replicas=2, redis=True)),

@@ -1,4 +1,4 @@
-"""What the turn log costs: `python -m benchmarks.turn_log [--quick]`, on SQLite and on a Redis that it starts.
+"""What the turn log costs: `python -m benchmarks.turn_log [--quick]`, in memory, on SQLite, on a Redis that it starts.
 
 For 1 to 256 turns at once. First each turn appends as fast as the log lets it: events kept per second. Then each
 appends one event in 20 ms, as a model of 50 tokens/s does, and somebody follows it: how long `append` takes, which is
@@ -38,6 +38,7 @@ async def main() -> None:
     table = Table("log", "turns", "events/s", "append, µs p50", "p99", "to its reader, ms p50", "p99")
     with tempfile.TemporaryDirectory(prefix="sm-") as directory, redis_server() as server:
         places = {
+            "memory": ["memory:"],
             "sqlite": [f"{directory}/turns.db"],
             "redis, read at the same replica": [server.url],
             "redis, read at another": [server.url, server.url],

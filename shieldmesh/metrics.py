@@ -85,6 +85,10 @@ LOG_WAITING: Final = Metric("shieldmesh.turn_log.waiting", "By", "Bytes of event
 LOG_EVENTS: Final = Metric("shieldmesh.turn_log.events", "{event}", "Events that the turn log keeps")
 LOG_FAILURES: Final = Metric("shieldmesh.turn_log.failures", "{write}", "Writes to the turn log that failed")
 LOG_LOST: Final = Metric("shieldmesh.turn_log.lost", "{turn}", "Turns that could not be kept to their end")
+LOG_MEMORY: Final = Metric("shieldmesh.turn_log.memory", "By", "Bytes that the turns in a turn log in memory take")
+LOG_FORGOTTEN: Final = Metric(
+    "shieldmesh.turn_log.forgotten", "{turn}", "Turns that a turn log in memory forgot before their time: it was full"
+)
 WAITING: Final = Metric("shieldmesh.model.waiting", "{request}", "Requests that wait for a place at a model")
 RUNNING: Final = Metric("shieldmesh.model.running", "{request}", "Requests that a model works on")
 QUEUED: Final = Metric(
@@ -106,7 +110,7 @@ ALL: Final = (
     *(TOKENS, FIRST_TOKEN, TOKEN_TIME, TURNS, RUNNING_TURNS, STALLS, HELD, LONGEST_HOLD),
     *(VERDICTS, INSPECTIONS, REMOTES_OPEN, SHADOWS, SHADOW_FINDINGS),
     *(WAITING, RUNNING, QUEUED, REFUSALS, RELOADS, STALE),
-    *(LOG_WAITING, LOG_EVENTS, LOG_FAILURES, LOG_LOST),
+    *(LOG_WAITING, LOG_EVENTS, LOG_FAILURES, LOG_LOST, LOG_MEMORY, LOG_FORGOTTEN),
 )
 """Every metric. docs/observability.md lists them, and a test compares the two."""
 
@@ -154,6 +158,8 @@ class Instruments:
         self.log_events = meter.create_counter(*LOG_EVENTS[:3])
         self.log_failures = meter.create_counter(*LOG_FAILURES[:3])
         self.log_lost = meter.create_counter(*LOG_LOST[:3])
+        self.log_memory = meter.create_gauge(*LOG_MEMORY[:3])
+        self.log_forgotten = meter.create_counter(*LOG_FORGOTTEN[:3])
         self.reloads = meter.create_counter(*RELOADS[:3])
         self.stale = meter.create_gauge(*STALE[:3])
 

@@ -19,8 +19,10 @@ from shieldmesh.v1.inference_pb2_grpc import InferenceServiceStub
 from shieldmesh.v1.shield_pb2_grpc import ShieldServiceStub
 from shieldmesh.window import BYTES, TOKENS
 
+from .database import is_memory
 from .flows.catalogue import Catalogue, CatalogueError, find_flows
 from .live import LiveProfiles
+from .log.memory import MEMORY
 from .log.opening import TurnLogUnusableError, open_log
 from .log.redis_log import LEASE
 from .log.turn_log import CLAIM_WINDOW
@@ -29,6 +31,7 @@ from .running import running_turns
 from .servicer import ChatServicer
 from .sessions.opening import beside, open_sessions
 from .sessions.servicer import SessionServicer
+from .sessions.sqlite import MEMORY as SESSION_MEMORY
 from .sessions.sqlite import SessionsFileError
 from .turn import Services
 
@@ -59,8 +62,10 @@ class OrchestratorSettings(LimitedSettings):
     ahead: int = Field(default=TOKENS, ge=1, le=10_000_000)
     """Tokens that may wait for a slow client, and that a model may be ahead of what was taken from it."""
     turn_log: str = ""
-    """What keeps what turns released: a file, for one process alone, or the URL of a Redis, for any number. Empty: a
-    temporary file that goes with the process."""
+    """What keeps what turns released: a file, for one process alone; the URL of a Redis, for any number; or `memory:`,
+    which leaves nothing on any disk and goes with the process. Empty: a temporary file that goes with the process."""
+    turn_memory: int = Field(default=MEMORY, ge=1_048_576, le=1_099_511_627_776)
+    """Bytes that a turn log in memory takes; when it is full, turns that have ended are forgotten before their time."""
     turn_lease: float = Field(default=LEASE, ge=0.1, le=600)
     """Seconds after which an orchestrator that Redis does not hear of is presumed dead, and its turns are lost."""
     redis_password: Secret | None = None
@@ -70,8 +75,10 @@ class OrchestratorSettings(LimitedSettings):
     idempotency_window: float = Field(default=CLAIM_WINDOW, ge=0, le=31_536_000)
     """Seconds that an idempotency key stands for its turn."""
     sessions: str = ""
-    """Where the history of sessions is kept: a file, for one process alone, or the URL of a Redis. Empty: beside the
-    turn log; without that, in a temporary file that goes with the process."""
+    """Where the history of sessions is kept: a file, for one process alone, the URL of a Redis, or `memory:`. Empty:
+    where the turn log is; without that, in a temporary file that goes with the process."""
+    session_memory: int = Field(default=SESSION_MEMORY, ge=1_048_576, le=1_099_511_627_776)
+    """Bytes that sessions in memory take; when it is full, those are forgotten that would expire first."""
     turn_backlog: int = Field(default=16_777_216, ge=1, le=1_073_741_824)
     """Bytes of events that may wait for the turn log, before all turns wait with them."""
 
@@ -84,6 +91,11 @@ def main() -> None:
         sys.exit(
             f"SHIELDMESH_ORCHESTRATOR_WORKERS is {given.workers}, but workers share turns through Redis alone: "
             "set SHIELDMESH_ORCHESTRATOR_TURN_LOG to redis://…, or have one worker"
+        )
+    if given.workers > 1 and is_memory(given.sessions):
+        sys.exit(
+            f"SHIELDMESH_ORCHESTRATOR_WORKERS is {given.workers}, but workers share sessions through Redis alone: "
+            "let SHIELDMESH_ORCHESTRATOR_SESSIONS be empty or redis://…, or have one worker"
         )
     password = given.redis_password.read("SHIELDMESH_ORCHESTRATOR_REDIS_PASSWORD") if given.redis_password else ""
     try:
@@ -111,8 +123,11 @@ def main() -> None:
                 retention=given.turn_retention,
                 backlog=given.turn_backlog,
                 claim_window=given.idempotency_window,
+                memory=given.turn_memory,
             ) as log,
-            open_sessions(sessions, password, turn_retention=given.turn_retention) as store,
+            open_sessions(
+                sessions, password, turn_retention=given.turn_retention, memory=given.session_memory
+            ) as store,
             running_turns(log) as turns,
             profiles.following() if given.watch_profiles else nullcontext(),
         ):

@@ -1,10 +1,14 @@
-"""SQLite files of one process alone, in which what is deleted is overwritten."""
+"""SQLite files of one process alone, in which what is deleted is overwritten; or a database in its memory."""
 
 import os
 import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+IN_MEMORY: Final = Path(":memory:")
+"""In place of a file: the memory of this process, and no file at all."""
 
 
 class DatabaseError(Exception):
@@ -21,7 +25,7 @@ def open_database(path: Path | None, tables: Sequence[str], error: type[Database
     """Opens or makes a file. Use it in the thread that opens it, or never in two at once.
 
     Args:
-        path: Where it is; None: in a temporary file that goes with the process.
+        path: Where it is; None: in a temporary file that goes with the process; or `IN_MEMORY`.
         tables: The tables as statements, and what each version added to them.
         error: What is raised when it cannot be used.
     """
@@ -29,6 +33,11 @@ def open_database(path: Path | None, tables: Sequence[str], error: type[Database
         db = _connect(path)
         _prepare(db, path, tables, error)
         return db
+
+
+def is_memory(place: str) -> bool:
+    """Whether a setting names the memory of the process; in SQLite's own words, too, which no file is meant by."""
+    return place in {"memory:", str(IN_MEMORY)}
 
 
 @contextmanager
@@ -56,6 +65,10 @@ def shrink(db: sqlite3.Connection) -> None:
 def _connect(path: Path | None) -> sqlite3.Connection:
     if path is None:
         return sqlite3.connect("", check_same_thread=False)
+    if path == IN_MEMORY:
+        db = sqlite3.connect(path, check_same_thread=False)
+        db.execute("PRAGMA temp_store = MEMORY")  # what is sorted would lie in a file otherwise
+        return db
     # What people and models said is for nobody else's eyes; SQLite gives its other files the same mode.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     return sqlite3.connect(path, timeout=0, check_same_thread=False)

@@ -39,6 +39,12 @@ def test_workers_share_a_port_and_are_started_again_when_they_are_killed() -> No
 WRONG = {
     "a Unix socket": ("gateway", {"GATEWAY_LISTEN": "unix:/tmp/none.sock"}, "is a Unix socket"),
     "a log for one process": ("services.orchestrator", {"ORCHESTRATOR_PROFILES": "profiles"}, "through Redis alone"),
+    "a log in memory": ("services.orchestrator", {"ORCHESTRATOR_TURN_LOG": "memory:"}, "turns through Redis alone"),
+    "sessions in memory": (
+        "services.orchestrator",
+        {"ORCHESTRATOR_TURN_LOG": "redis://127.0.0.1:1", "ORCHESTRATOR_SESSIONS": "memory:"},
+        "sessions through Redis alone",
+    ),
 }
 
 

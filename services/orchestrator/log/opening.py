@@ -4,9 +4,11 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from services.orchestrator.database import is_memory
 from services.orchestrator.redis_client import RedisUnusableError, is_redis, redis_place
 
 from .file import LogFileError
+from .memory import MEMORY, open_memory
 from .redis_log import open_redis
 from .sqlite import open_sqlite
 from .turn_log import TurnLog
@@ -18,9 +20,18 @@ class TurnLogUnusableError(Exception):
 
 @asynccontextmanager
 async def open_log(
-    place: str, password: str = "", *, retention: float, backlog: int, claim_window: float, lease: float
+    place: str,
+    password: str = "",
+    *,
+    retention: float,
+    backlog: int,
+    claim_window: float,
+    lease: float,
+    memory: int = MEMORY,
 ) -> AsyncGenerator[TurnLog]:
-    """The log at a place: a file, the URL of a Redis, or "" for a temporary file that goes with the process.
+    """The log at a place.
+
+    That is a file, the URL of a Redis, `memory:`, or "" for a temporary file that goes with the process.
 
     Args:
         place: The place.
@@ -29,14 +40,19 @@ async def open_log(
         backlog: Bytes of events that may wait for the log before turns wait, too.
         claim_window: Seconds that a key stands for its turn.
         lease: Seconds after which a process that Redis does not hear of is presumed dead.
+        memory: Bytes that a log in memory takes at most.
 
     Raises:
         TurnLogUnusableError: it cannot be used.
     """
     async with AsyncExitStack() as stack:
         try:
-            if is_redis(place):
+            if is_memory(place):
                 log: TurnLog = await stack.enter_async_context(
+                    open_memory(retention=retention, memory=memory, claim_window=claim_window)
+                )
+            elif is_redis(place):
+                log = await stack.enter_async_context(
                     open_redis(
                         redis_place(place, password),
                         retention=retention,

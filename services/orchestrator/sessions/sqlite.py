@@ -1,4 +1,4 @@
-"""The sessions of one machine: an SQLite file, which outlives the process."""
+"""The sessions of one machine: an SQLite file, which outlives the process, or a database in its memory."""
 
 import asyncio
 import sqlite3
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from services.orchestrator.database import DatabaseError, open_database, shrink
+from services.orchestrator.database import IN_MEMORY, DatabaseError, open_database, shrink
 from shieldmesh import context
 
 from .store import About, Entry, Key, unavailable
@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 SWEEP_SECONDS: Final = 60.0
 """How often sessions whose time is over are deleted."""
+MEMORY: Final = 67_108_864
+"""Bytes that sessions in memory take at most where nobody says otherwise."""
+_FORGOTTEN_AT_ONCE: Final = 16
 
 _TABLES: Final = (
     """
@@ -52,19 +55,23 @@ class SessionsFileError(DatabaseError):
 
 
 @asynccontextmanager
-async def open_sqlite(path: Path | None, *, remembered: float) -> AsyncGenerator["SqliteSessions"]:
+async def open_sqlite(
+    path: Path | None, *, remembered: float, memory: int = MEMORY
+) -> AsyncGenerator["SqliteSessions"]:
     """The sessions in a file.
 
     Args:
-        path: The file, which is made if there is none; None: a temporary one that goes with the process.
+        path: The file, which is made if there is none; None: a temporary one that goes with the process; `IN_MEMORY`:
+            none, but the memory of the process.
         remembered: Seconds in which the ids of turns are needed that began and are not kept.
+        memory: Bytes that sessions in memory take; when that is full, those are forgotten that would expire first.
 
     Raises:
         SessionsFileError: the file cannot be used.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="sessions") as thread:
         loop = asyncio.get_running_loop()
-        file = await loop.run_in_executor(thread, _File, path, remembered)
+        file = await loop.run_in_executor(thread, _File, path, remembered, memory)
         store = SqliteSessions(file, thread)
         store.sweep()
         try:
@@ -139,9 +146,10 @@ class SqliteSessions:
 class _File:
     """The database. One thread uses it, not always the one that made it."""
 
-    def __init__(self, path: Path | None, remembered: float) -> None:
+    def __init__(self, path: Path | None, remembered: float, memory: int) -> None:
         self._remembered = remembered
         self._db = open_database(path, _TABLES, SessionsFileError)
+        self._most_pages = memory // self._pragma("page_size") if path == IN_MEMORY else None
 
     def open(self, key: Key, turn: str, retention: float) -> list[Entry]:
         now = time.time()
@@ -155,6 +163,7 @@ class _File:
             )
             session = self._number(key)
             self._db.execute("INSERT OR IGNORE INTO turns (session, id, begun) VALUES (?, ?, ?)", (session, turn, now))
+            self._make_room(session)
             return self._entries(session)
 
     def keep(self, key: Key, turn: str, body: bytes, drop: Collection[int], retention: float) -> bool:
@@ -181,6 +190,7 @@ class _File:
                 "UPDATE sessions SET used = ?, expires = ? WHERE number = ?",
                 (now, now + retention, session),
             )
+            self._make_room(session)
         return True
 
     def entries(self, key: Key) -> list[Entry] | None:
@@ -213,6 +223,24 @@ class _File:
 
     def close(self) -> None:
         self._db.close()
+
+    def _make_room(self, session: int | None) -> None:
+        """Forgets other sessions than this one, those first that would expire first, until the memory holds all."""
+        while self._most_pages is not None and self._pages() > self._most_pages:
+            forgotten = self._db.execute(
+                "DELETE FROM sessions WHERE number IN "
+                "(SELECT number FROM sessions WHERE number != ? ORDER BY expires LIMIT ?)",
+                (session, _FORGOTTEN_AT_ONCE),
+            ).rowcount
+            if not forgotten:
+                return
+
+    def _pages(self) -> int:
+        """How many hold something."""
+        return self._pragma("page_count") - self._pragma("freelist_count")
+
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
 
     def _number(self, key: Key) -> int | None:
         where = "tenant = ? AND id = ? AND expires >= ?"

@@ -1,6 +1,7 @@
-"""What every store of sessions does, on a real file and a real Redis."""
+"""What every store of sessions does, on a real file, a real Redis and in memory."""
 
 import asyncio
+import secrets
 import stat
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from services.orchestrator.database import IN_MEMORY
 from services.orchestrator.redis_client import RedisUnusableError, redis_place
 from services.orchestrator.sessions.opening import beside, open_sessions
 from services.orchestrator.sessions.redis import open_redis
@@ -35,14 +37,13 @@ def server() -> Iterator[RedisServer]:
         yield running
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "memory"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     @asynccontextmanager
     async def opening(*, remembered: float = DAY) -> AsyncGenerator[SessionStore]:
-        if request.param == "sqlite":
-            store: AbstractAsyncContextManager[SessionStore] = open_sqlite(
-                tmp_path / "sessions.db", remembered=remembered
-            )
+        if request.param != "redis":
+            path = IN_MEMORY if request.param == "memory" else tmp_path / "sessions.db"
+            store: AbstractAsyncContextManager[SessionStore] = open_sqlite(path, remembered=remembered)
         else:
             store = open_redis(redis_place(running.url), remembered=remembered)
         async with asyncio.timeout(TIMEOUT), store as opened:
@@ -75,11 +76,19 @@ async def test_turns_are_kept_in_the_order_of_their_ends(open_store: Open) -> No
         assert [entry.body for entry in await store.open(KEY, "third", DAY)] == [b"quick"]
         assert await store.keep(KEY, "slow", b"\x00slow\xff", drop=(), retention=DAY)
         assert await store.keep(KEY, "third", b"third", drop=(), retention=DAY)
-        assert await bodies(store, KEY) == [b"quick", b"\x00slow\xff", b"third"]
-    async with open_store() as store:
         entries = await store.entries(KEY) or ()
         assert [entry.body for entry in entries] == [b"quick", b"\x00slow\xff", b"third"]
         assert [entry.number for entry in entries] == sorted({entry.number for entry in entries})
+
+
+@pytest.mark.parametrize("open_store", ["sqlite", "redis"], indirect=True)
+async def test_sessions_outlive_the_store_that_kept_them(open_store: Open) -> None:
+    """Another process finds what was kept, in its order."""
+    async with open_store() as store:
+        for turn in ("b", "a", "c"):
+            await kept(store, KEY, turn)
+    async with open_store() as store:
+        assert await bodies(store, KEY) == [b"b", b"a", b"c"]
 
 
 async def test_what_does_not_fit_is_dropped_with_the_new_turn(open_store: Open) -> None:
@@ -212,6 +221,10 @@ def _holds(directory: Path, text: bytes) -> bool:
     return any(text in file.read_bytes() for file in directory.iterdir())
 
 
+def names_in(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
 async def test_nothing_of_a_deleted_session_is_left_in_redis(server: RedisServer) -> None:
     """No key is left of a tenant that had one session."""
     server.restart()
@@ -237,6 +250,31 @@ async def test_a_file_belongs_to_one_process_and_is_checked(tmp_path: Path) -> N
             pass
 
 
+async def test_memory_has_a_bound() -> None:
+    """Where it is full, the sessions that would expire first are forgotten; the one that is talked in stays whole."""
+    room = 1_048_576
+    body = secrets.token_bytes(10_000)
+    names = [f"long-{number:03d}" for number in range(40)] + [f"short-{number:03d}" for number in range(200)]
+
+    async def known(store: SessionStore) -> list[str]:
+        return [about.session for about in await store.sessions("acme", "", 1_000)]
+
+    async with asyncio.timeout(TIMEOUT), open_sqlite(IN_MEMORY, remembered=DAY, memory=room) as store:
+        for name in names:
+            key, retention = Key("acme", name), (2 if name.startswith("long") else 1) * DAY
+            await store.open(key, "a", retention)
+            assert await store.keep(key, "a", body, drop=(), retention=retention)
+            assert await bodies(store, key) == [body]
+        left = await known(store)
+        assert left == names[:40] + names[len(names) - len(left) + 40 :]
+        assert room / 2 < len(left) * len(body) < room
+        for number in range(200):
+            await store.open(KEY, f"turn-{number}", DAY)
+            assert await store.keep(KEY, f"turn-{number}", body, drop=(), retention=DAY)
+        assert await known(store) == [KEY.session]
+        assert await bodies(store, KEY) == [body] * 200
+
+
 async def test_a_redis_that_is_gone(server: RedisServer) -> None:
     """Is told at the start, and by every call as one typed error."""
     server.restart()
@@ -252,15 +290,17 @@ async def test_a_redis_that_is_gone(server: RedisServer) -> None:
     server.start()
 
 
-async def test_the_place_says_which_store(tmp_path: Path, server: RedisServer) -> None:
-    """A path is a file, a URL a Redis, nothing a temporary file; where only the turn log is set, they lie beside it."""
+async def test_the_place_says_which_store(tmp_path: Path, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path is a file, a URL a Redis, `memory:` and nothing none; with the turn log alone set, they lie beside it."""
     server.restart()
-    for place in (str(tmp_path / "s.db"), server.url, ""):
+    monkeypatch.chdir(tmp_path)
+    for place in (str(tmp_path / "s.db"), server.url, "", "memory:", ":memory:"):
         async with asyncio.timeout(TIMEOUT), open_sessions(place, turn_retention=1.0) as store:
             assert await kept(store, KEY, "a")
-    assert (tmp_path / "s.db").exists()
+    assert names_in(tmp_path) == ["s.db"]
     with pytest.raises(RedisUnusableError):
         open_sessions("redis://", turn_retention=1.0)
     assert beside("") == ""
+    assert beside("memory:") == "memory:"
     assert beside("redis://h/1") == "redis://h/1"
     assert beside("/var/lib/turns.db") == "/var/lib/turns-sessions.db"
