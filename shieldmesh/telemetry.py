@@ -237,13 +237,10 @@ class undisturbed:  # noqa: N801  # see `inside`
     __slots__ = ("_token",)
 
     def __enter__(self) -> None:
-        self._token = context.attach(_UNDISTURBED)
+        self._token = context.attach(context.set_value("suppress_instrumentation", value=True))
 
     def __exit__(self, *_: object) -> None:
         context.detach(self._token)
-
-
-_UNDISTURBED: Final = context.Context({"suppress_instrumentation": True})
 
 
 def span_id(current: trace.Span) -> str:
