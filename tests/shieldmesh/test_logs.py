@@ -90,6 +90,13 @@ def test_lines_below_the_level_are_not_written() -> None:
     assert not stream.getvalue()
 
 
+def test_a_log_that_nobody_can_read_ends_no_work() -> None:
+    """A line that cannot be written is lost, and the work that it tells of goes on."""
+    with logged() as stream:
+        stream.close()
+        structlog.stdlib.get_logger("ours").info("hello")
+
+
 def break_everything() -> None:
     try:
         dict[str, str]()["secret key"]
