@@ -71,7 +71,7 @@ class ToolFragment:
     arguments: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which makes each four times as dear: there is one for each token
 class Output:
     """New output of one choice: text, reasoning, or a tool call's fragment, and the tokens that it completes."""
 

@@ -17,14 +17,16 @@ def text_size(text: str) -> int:
 def delta_size(delta: generation_pb2.Delta) -> int:
     """The bytes of all texts of a delta."""
     text = delta.text + delta.reasoning  # one of them is empty
-    return text_size(text + delta.tool_call.arguments if delta.HasField("tool_call") else text)
+    if delta.HasField("tool_call"):
+        text += delta.tool_call.arguments
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class Window:
     """Counts what passes, and says when the window is used up. Each side has its own."""
 
     def __init__(self, limit: inference_pb2.GenerateWindow) -> None:
-        # In plain numbers: this is looked at with every delta.
+        # In plain numbers, of which 0 is no limit: they are looked at with every delta.
         self._most_tokens = limit.tokens
         self._most_bytes = limit.bytes
         self._tokens = self._bytes = 0
@@ -38,12 +40,14 @@ class Window:
     @property
     def used_up(self) -> bool:
         """Whether so much is not known to be taken that nothing more may be sent."""
-        return self._untaken(1)
+        tokens, size = self._tokens - self._taken_tokens, self._bytes - self._taken_bytes
+        return 0 < self._most_tokens <= tokens or 0 < self._most_bytes <= size
 
     @property
     def half_used(self) -> bool:
         """Whether it is time for the reader to say what it has taken."""
-        return self._untaken(2)
+        tokens, size = self._tokens - self._taken_tokens, self._bytes - self._taken_bytes
+        return 0 < self._most_tokens <= 2 * tokens or 0 < self._most_bytes <= 2 * size
 
     def credit(self) -> inference_pb2.GenerateCredit:
         """What the reader says when it has taken all that passed."""
@@ -53,8 +57,3 @@ class Window:
     def grant(self, credit: inference_pb2.GenerateCredit) -> None:
         """What the producer hears from the reader."""
         self._taken_tokens, self._taken_bytes = credit.tokens, credit.bytes
-
-    def _untaken(self, part: int) -> bool:
-        """Whether one of so many parts of the window or more is not known to be taken; 0 is no limit."""
-        tokens, size = self._tokens - self._taken_tokens, self._bytes - self._taken_bytes
-        return 0 < self._most_tokens <= part * tokens or 0 < self._most_bytes <= part * size

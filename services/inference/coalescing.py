@@ -1,24 +1,22 @@
 """Few messages for a busy reader: the steps that gathered while it was busy become as few as say the same."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 
 from .backend import Output
 
 
-def coalesce(outputs: Iterable[Output]) -> Iterator[Output]:
+def coalesce(outputs: Sequence[Output]) -> Sequence[Output]:
     """The same output in the same order, neighbours of the same choice and kind joined; token counts add up."""
-    gathered: Output | None = None
-    for output in outputs:
-        if gathered is None:
-            gathered = output
-        elif _alike(gathered, output):
-            gathered = _join(gathered, output)
+    if len(outputs) < 2:
+        return outputs
+    joined = [outputs[0]]
+    for output in outputs[1:]:
+        if _alike(joined[-1], output):
+            joined[-1] = _join(joined[-1], output)
         else:
-            yield gathered
-            gathered = output
-    if gathered is not None:
-        yield gathered
+            joined.append(output)
+    return joined
 
 
 def _alike(first: Output, second: Output) -> bool:

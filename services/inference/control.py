@@ -1,11 +1,12 @@
 """What the caller says after it opened a generation: how much it has taken, or stop."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable
+from types import TracebackType
+from typing import Any, TypeVar
 
 from shieldmesh.errors import InvalidArgumentError
+from shieldmesh.flag import Flag
 from shieldmesh.v1 import generation_pb2, inference_pb2
 from shieldmesh.window import Window
 
@@ -29,23 +30,41 @@ async def opening(requests: Requests) -> inference_pb2.GenerateOpen:
 
 
 class Control:
-    """Stops a generation when the caller says so, and has it wait for one that does not follow."""
+    """Stops a generation when the caller says so, and has it wait for one that does not follow.
 
-    def __init__(self, generation: Generation, window: Window | None = None) -> None:
-        """`window`: how far the generation may be ahead; None: as far as it gets."""
+    It listens inside its block, and raises an InvalidArgumentError on leaving it if the caller sent what it may not.
+    """
+
+    def __init__(self, requests: Requests, generation: Generation, window: Window | None = None) -> None:
+        """`requests` are those behind the opening. `window`: how far the generation may be ahead; None: no matter."""
+        self._requests = requests
         self._generation = generation
         self._window = window
-        self._room = asyncio.Event()
-        self._room.set()
-        self._stopped = asyncio.Event()
+        self._room = Flag(is_set=True)
+        self._stopped = Flag()
         self._misused = False
+
+    async def __aenter__(self) -> "Control":
+        # No TaskGroup: one around a `yield` would wrap the GeneratorExit of a cancelled call in a group.
+        self._listener = asyncio.create_task(self._listen())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> None:
+        self._listener.cancel()
+        await asyncio.wait([self._listener])
+        if self._misused and error is None:
+            message = "request: after open, only stop may follow and, where there is a window, credit"
+            raise InvalidArgumentError(message, field="request")
 
     async def unless_stopped(self, work: Awaitable[T]) -> T | None:
         """What `work` gives, or None when the caller stopped first; then `work` is cancelled."""
         task = asyncio.ensure_future(work)
-        stopped = asyncio.create_task(self._stopped.wait())
+        stopped = self._stopped.wait()
+        either: list[asyncio.Future[Any]] = [task, stopped]  # Any: they give different things
         try:
-            await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
             if not task.done():
@@ -55,19 +74,20 @@ class Control:
 
     def sent(self, delta: generation_pb2.Delta) -> None:
         """The caller is sent output."""
-        if self._window is not None:
-            self._window.add(delta)
-            if self._window.used_up and not self._stopped.is_set():
+        window = self._window
+        if window is not None:
+            window.add(delta)
+            if window.used_up and not self._stopped.is_set:
                 self._room.clear()
 
     async def room(self) -> None:
         """Returns when more may be generated, or nothing is to be any more."""
-        if not self._room.is_set():
+        if not self._room.is_set:
             await self._room.wait()
 
-    async def listen(self, requests: Requests) -> None:
-        """Hears the requests after the first, to the first stop; closing the sending side changes nothing."""
-        async for request in requests:
+    async def _listen(self) -> None:
+        """Hears the requests to the first stop; closing the sending side changes nothing."""
+        async for request in self._requests:
             if request.HasField("credit") and self._window is not None:
                 self._window.grant(request.credit)
                 if not self._window.used_up:
@@ -78,29 +98,3 @@ class Control:
             self._stopped.set()
             self._room.set()
             return
-
-    def check(self) -> None:
-        """Raises an InvalidArgumentError if what came was no stop; the generation was stopped then, too."""
-        if self._misused:
-            message = "request: after open, only stop may follow and, where there is a window, credit"
-            raise InvalidArgumentError(message, field="request")
-
-
-@asynccontextmanager
-async def listening(
-    requests: Requests, generation: Generation, window: Window | None = None
-) -> AsyncGenerator[Control]:
-    """Listens to the caller inside the block.
-
-    Raises:
-        InvalidArgumentError: when leaving the block, if the caller sent something that is no stop.
-    """
-    control = Control(generation, window)
-    # No TaskGroup: one around a `yield` would wrap the GeneratorExit of a cancelled call in a group.
-    listener = asyncio.create_task(control.listen(requests))
-    try:
-        yield control
-    finally:
-        listener.cancel()
-        await asyncio.wait([listener])
-    control.check()

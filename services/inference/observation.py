@@ -5,6 +5,7 @@ from types import TracebackType
 
 import structlog
 from opentelemetry import trace
+from opentelemetry.util.types import AttributeValue
 
 from shieldmesh import telemetry
 from shieldmesh.metrics import instruments
@@ -68,19 +69,18 @@ class Observation:
 
     def _describe(self, error: BaseException | None) -> None:
         usage = self._generation.usage
-        self._span.set_attributes(
-            {
-                Name.INPUT_TOKENS: usage.prompt,
-                Name.CACHED_TOKENS: usage.cached,
-                Name.OUTPUT_TOKENS: usage.completion,
-            }
-        )
+        attributes: dict[str, AttributeValue] = {
+            Name.INPUT_TOKENS: usage.prompt,
+            Name.CACHED_TOKENS: usage.cached,
+            Name.OUTPUT_TOKENS: usage.completion,
+        }
         if self.first_token is not None:
-            self._span.set_attribute(Name.FIRST_CHUNK, self.first_token)
+            attributes[Name.FIRST_CHUNK] = self.first_token
         if self.reason is not None:
-            self._span.set_attribute(Name.FINISH_REASONS, (self.reason.name.lower(),))
+            attributes[Name.FINISH_REASONS] = (self.reason.name.lower(),)
         if self.reason is FinishReason.CANCELLED:
-            self._span.set_attribute(Name.CANCELLED, value=True)
+            attributes[Name.CANCELLED] = True
+        self._span.set_attributes(attributes)
         if error is not None:
             telemetry.end_badly(self._span, error)
 

@@ -14,7 +14,7 @@ from shieldmesh.window import Window
 
 from .backend import Finish, FinishReason, Generation, Output, Usage
 from .coalescing import coalesce
-from .control import Control, listening, opening
+from .control import Control, opening
 from .listing import described
 from .observation import Observation
 from .registry import Registry, ServedModel
@@ -39,11 +39,13 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self._check(request)
         generation = model.backend.generate(from_request(request))
         window = Window(request.window) if request.HasField("window") else None
-        async with AsyncExitStack() as stack:
-            control = await stack.enter_async_context(listening(request_iterator, generation, window))
-            if model.admission.running >= model.admission.max_running:
+        async with Control(request_iterator, generation, window) as control, AsyncExitStack() as stack:
+            admitted = stack.enter_async_context(model.admission.place())
+            if model.admission.running < model.admission.max_running:
+                queued: float | None = await admitted
+            else:
                 progress("queue", {"waiting": model.admission.waiting + 1})
-            queued = await control.unless_stopped(stack.enter_async_context(model.admission.place()))
+                queued = await control.unless_stopped(admitted)
             if queued is None:
                 yield finished_event(FinishReason.CANCELLED, Usage(), first_token=None, total=0.0)
                 return

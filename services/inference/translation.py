@@ -49,13 +49,16 @@ def delta_event(output: Output) -> inference_pb2.GenerateEvent:
     event = inference_pb2.GenerateEvent()
     # Written in place: a message that is made to be copied into another costs three times as much, for each token.
     delta = event.delta
-    delta.choice, delta.text, delta.reasoning = output.choice, output.text, output.reasoning
     delta.token_count = output.token_count
-    if output.tool is not None:
-        tool = output.tool
-        delta.tool_call.CopyFrom(
-            generation_pb2.ToolCallDelta(index=tool.index, id=tool.id, name=tool.name, arguments=tool.arguments)
-        )
+    if output.choice:
+        delta.choice = output.choice
+    if output.text:
+        delta.text = output.text
+    if output.reasoning:
+        delta.reasoning = output.reasoning
+    if (tool := output.tool) is not None:
+        call = delta.tool_call
+        call.index, call.id, call.name, call.arguments = tool.index, tool.id, tool.name, tool.arguments
     return event
 
 

@@ -1,5 +1,7 @@
 """Steps that gathered become fewer and say the same."""
 
+from collections.abc import Sequence
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +25,7 @@ OUTPUTS = st.one_of(
 @given(st.lists(OUTPUTS, max_size=12))
 def test_nothing_is_lost_added_or_moved(outputs: list[Output]) -> None:
     """Character by character, with its choice and kind, the joined output is the original."""
-    joined = list(coalesce(outputs))
+    joined = coalesce(outputs)
     assert spelled(joined) == spelled(outputs)
     assert sum(one.token_count for one in joined) == sum(one.token_count for one in outputs)
 
@@ -32,14 +34,14 @@ def test_neighbours_of_one_kind_become_one() -> None:
     """Text joins with text, a call's arguments with its start; a new call and another kind stay apart."""
     call = Output(tool=ToolFragment(0, "id", "f", "{"), token_count=1)
     more = Output(tool=ToolFragment(0, arguments="}"), token_count=1)
-    assert list(coalesce([Output(text="a", token_count=1), Output(text="b", token_count=2), call, more, call])) == [
+    assert coalesce([Output(text="a", token_count=1), Output(text="b", token_count=2), call, more, call]) == [
         Output(text="ab", token_count=3),
         Output(tool=ToolFragment(0, "id", "f", "{}"), token_count=2),
         call,
     ]
 
 
-def spelled(outputs: list[Output]) -> list[tuple[object, ...]]:
+def spelled(outputs: Sequence[Output]) -> list[tuple[object, ...]]:
     letters: list[tuple[object, ...]] = []
     for one in outputs:
         letters += [(one.choice, "text", letter) for letter in one.text]
