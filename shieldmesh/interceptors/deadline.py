@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import time
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Final
@@ -19,20 +18,21 @@ LARGEST_MARGIN = 0.05
 def serve(call: ServerCall) -> AbstractContextManager[None]:
     """Ends the handler before its caller gives up, so that the caller hears a typed error and not silence."""
     allowed = min(call.server.call_cap, math.inf if call.time_remaining is None else call.time_remaining)
-    return _Within(allowed - min(LARGEST_MARGIN, allowed * 0.05))
+    # What the caller allows was read when the call began: what other interceptors took since then is part of it.
+    return _Within(call.started, allowed - min(LARGEST_MARGIN, allowed * 0.05))
 
 
 class _Within(Limit):
     __slots__ = ("_allowed", "_identity", "_timer")
 
-    def __init__(self, allowed: float) -> None:
+    def __init__(self, since: float, allowed: float) -> None:
         super().__init__()
         self._allowed = allowed
-        self._identity = context.use(context.current().until(time.monotonic() + allowed))
+        self._identity = context.use(context.current().until(since + allowed))
 
     def __enter__(self) -> None:
-        self._identity.__enter__()
-        self._timer = asyncio.get_running_loop().call_later(self._allowed, self.end)
+        ours = self._identity.__enter__()
+        self._timer = asyncio.get_running_loop().call_later(ours.remaining() or 0.0, self.end)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None

@@ -19,7 +19,8 @@ from shieldmesh.errors import (
     MeshError,
     NotFoundError,
 )
-from shieldmesh.interceptors import EDGE
+from shieldmesh.interceptors import EDGE, deadline
+from shieldmesh.interceptors.call import ServerCall, ServerIdentity
 from shieldmesh.v1 import chat_pb2, chat_pb2_grpc
 from tests.shieldmesh.serving import TIMEOUT, Handler, event, listening, stub_of
 
@@ -273,6 +274,13 @@ async def test_a_deadline_travels_on(tmp_path: Path) -> None:
         await ask(first, timeout=8.0)
     outer, inner = seen
     assert inner < outer < 8.0
+
+
+async def test_a_deadline_counts_from_where_it_was_read() -> None:
+    """What passes until the deadline is set, be it the collector's second, is not given to the handler on top."""
+    call = ServerCall(ServerIdentity("service", "test"), "", {}, time_remaining=TIMEOUT, started=time.monotonic() - 2)
+    with deadline.serve(call):
+        assert (context.current().remaining() or 0.0) <= TIMEOUT - 2
 
 
 async def test_past_its_deadline_nothing_runs_on(tmp_path: Path) -> None:
