@@ -2,10 +2,14 @@
 
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.trace import SpanContext, SpanKind, Status
+from opentelemetry.util.types import AnyValue
 
 from shieldmesh.telemetry import Name
 from shieldmesh.v1 import diagnostics_pb2
@@ -17,11 +21,27 @@ _OWN: Final = diagnostics_pb2.DESCRIPTOR.services_by_name["DiagnosticsService"].
 """What the names of the spans of diagnostic calls begin with: looking at turns must not push them out."""
 
 
+@dataclass(slots=True)
+class EndedSpan:
+    """What is kept of a span: a third of its weight, most of which is in lists of events and links that are empty."""
+
+    name: str
+    context: SpanContext
+    parent: SpanContext | None
+    kind: SpanKind
+    resource: Resource
+    status: Status
+    attributes: Mapping[str, AnyValue]
+    start: int
+    end: int
+    """Nanoseconds since 1970, as the start."""
+
+
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """What is left of a turn."""
 
-    spans: tuple[ReadableSpan, ...]
+    spans: tuple[EndedSpan, ...]
     """In the order in which they ended."""
     forgotten: int
     """How many there were before these."""
@@ -29,7 +49,7 @@ class Remembered:
 
 @dataclass(slots=True)
 class _Trace:
-    spans: deque[ReadableSpan]
+    spans: deque[EndedSpan]
     ended: int = 0
     turns: set[str] = field(default_factory=set[str])
 
@@ -57,21 +77,35 @@ class SpanMemory(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """See `SpanProcessor`."""
-        context = span.context
-        if context is None or span.name.startswith(_OWN):
+        context, attributes = span.context, span.attributes
+        if context is None or attributes is None or span.name.startswith(_OWN):
             return
-        attributes = span.attributes
-        turn = None if attributes is None else attributes.get(Name.TURN)
+        ended = EndedSpan(
+            span.name,
+            context,
+            span.parent,
+            span.kind,
+            span.resource,
+            span.status,
+            attributes,
+            span.start_time or 0,
+            span.end_time or 0,
+        )
+        turn = attributes.get(Name.TURN)
+        number = context.trace_id
         with self._lock:
-            trace = self._traces.setdefault(context.trace_id, _Trace(deque(maxlen=self._max_spans)))
-            self._traces.move_to_end(context.trace_id)
-            trace.spans.append(span)
+            trace = self._traces.get(number)
+            if trace is None:
+                trace = self._traces[number] = _Trace(deque(maxlen=self._max_spans))
+                if len(self._traces) > self._max_turns:
+                    self._forget_oldest()
+            else:
+                self._traces.move_to_end(number)
+            trace.spans.append(ended)
             trace.ended += 1
             if isinstance(turn, str):
                 trace.turns.add(turn)
-                self._by_turn[turn] = context.trace_id
-            if len(self._traces) > self._max_turns:
-                self._forget_oldest()
+                self._by_turn[turn] = number
 
     def recall(self, turn_id: str) -> Remembered:
         """The spans of a turn that have ended so far; none when it is not known (any more)."""

@@ -4,22 +4,22 @@ from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode, format_span_id, format_trace_id
 from opentelemetry.util.types import AttributeValue
 
+from shieldmesh.diagnostics.memory import EndedSpan
 from shieldmesh.v1 import diagnostics_pb2
 
 
-def to_proto(span: ReadableSpan) -> diagnostics_pb2.Span:
+def to_proto(span: EndedSpan) -> diagnostics_pb2.Span:
     """A span that has ended, as the contract has it."""
     start, duration = Timestamp(), Duration()
-    start.FromNanoseconds(span.start_time or 0)
-    duration.FromNanoseconds(max(0, (span.end_time or 0) - (span.start_time or 0)))
+    start.FromNanoseconds(span.start)
+    duration.FromNanoseconds(max(0, span.end - span.start))
     resource = span.resource.attributes
     return diagnostics_pb2.Span(
-        trace_id=format_trace_id(span.context.trace_id) if span.context else "",
-        span_id=format_span_id(span.context.span_id) if span.context else "",
+        trace_id=format_trace_id(span.context.trace_id),
+        span_id=format_span_id(span.context.span_id),
         parent_span_id=format_span_id(span.parent.span_id) if span.parent else "",
         name=span.name,
         service=str(resource.get("service.name", "")),
@@ -28,7 +28,7 @@ def to_proto(span: ReadableSpan) -> diagnostics_pb2.Span:
         start=start,
         duration=duration,
         failed=span.status.status_code is StatusCode.ERROR,
-        attributes={name: _text(value) for name, value in (span.attributes or {}).items()},
+        attributes={name: _text(value) for name, value in span.attributes.items()},
     )
 
 
