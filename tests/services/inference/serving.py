@@ -17,7 +17,7 @@ from shieldmesh.interceptors.call import ServerIdentity
 from shieldmesh.interceptors.server import MeshInterceptor
 from shieldmesh.v1 import inference_pb2, inference_pb2_grpc, message_pb2
 
-TIMEOUT = 60.0
+TIMEOUT = 120.0
 """Seconds until a call of a test is given up."""
 
 MAX_CHARACTERS = 10_000

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Final
 
 import grpc
+import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from shieldmesh import channels, context, telemetry
+from shieldmesh.diagnostics import downstream
 from shieldmesh.diagnostics.downstream import Downstream, Stub
 from shieldmesh.diagnostics.memory import SpanMemory
 from shieldmesh.diagnostics.servicer import DiagnosticsServicer
@@ -84,6 +86,8 @@ async def serving(
     with tempfile.TemporaryDirectory(prefix="sm-") as directory:
         targets = {name: f"unix:{Path(directory) / name}.sock" for name in CALLS}
         async with AsyncExitStack() as stack:
+            # None of these services hangs: a late answer is a busy machine's.
+            stack.enter_context(pytest.MonkeyPatch.context()).setattr(downstream, "PATIENCE", TIMEOUT)
             if traced:
                 providers = TracerProvider(shutdown_on_exit=False), MeterProvider(shutdown_on_exit=False)
                 stack.enter_context(telemetry.recording(*providers))
@@ -92,10 +96,10 @@ async def serving(
             for name, callees in CALLS.items():
                 if name not in faults.missing:
                     kind = faults.downstream.get(name, Downstream)
-                    downstream = kind(name, {callee: targets[callee] for callee in callees})
+                    further = kind(name, {callee: targets[callee] for callee in callees})
                     around = faults.interceptors.get(name, edge() if name == "gateway" else INNER)
                     known = name not in faults.silent
-                    service = _serving(name, targets[name], around, memories.get(name), downstream if known else None)
+                    service = _serving(name, targets[name], around, memories.get(name), further if known else None)
                     await stack.enter_async_context(service)
             stack.push_async_callback(channels.close)
             yield targets
@@ -116,13 +120,13 @@ async def _serving(
     target: str,
     interceptors: Sequence[ServerInterceptor],
     memory: SpanMemory | None,
-    downstream: Downstream | None,
+    further: Downstream | None,
 ) -> AsyncGenerator[None]:
     identity = ServerIdentity(name, f"{name}-1", TIMEOUT)
     around = MeshInterceptor(identity, interceptors)
     server = grpc.aio.server(interceptors=[around])
-    if downstream is not None:
-        servicer = DiagnosticsServicer(identity, memory or SpanMemory(), downstream)
+    if further is not None:
+        servicer = DiagnosticsServicer(identity, memory or SpanMemory(), further)
         add_DiagnosticsServiceServicer_to_server(servicer, server)
     server.add_insecure_port(target)
     await server.start()
