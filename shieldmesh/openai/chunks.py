@@ -3,7 +3,6 @@
 Nothing is believed: pydantic reads the bytes of each chunk into the types below, or says that they are none.
 """
 
-from collections.abc import Iterator
 from typing import Annotated, Final
 
 from pydantic import BaseModel, Field, ValidationError
@@ -115,20 +114,22 @@ class ChunkReader:
         if chunk.error is not None or chunk.object == "error":
             raise failures.reported(chunk.error if isinstance(chunk.error, Complaint) else Complaint())
         choices = chunk.choices or ()
-        outputs = [output for choice in choices for output in _outputs(choice)]
+        outputs: list[Output] = []
+        for choice in choices:
+            if choice.delta is not None:
+                _take(choice.delta, choice.index or 0, outputs)
         new_tokens = self._count(chunk, seen=bool(outputs))
         for choice in choices:
-            self._note(choice.finish_reason)
-        if outputs and new_tokens:
-            first = outputs[0]
-            outputs[0] = Output(first.choice, first.text, first.reasoning, first.tool, new_tokens)
+            if choice.finish_reason:
+                self._note(choice.finish_reason)
+        if outputs:
+            outputs[0].token_count = new_tokens
         return outputs
 
-    def _note(self, reason: str | None) -> None:
+    def _note(self, reason: str) -> None:
         if reason in _BROKEN_OFF:
             raise failures.truncated()
-        if reason:
-            self.reason = _REASONS.get(reason, FinishReason.STOP)
+        self.reason = _REASONS.get(reason, FinishReason.STOP)
 
     def _count(self, chunk: _Chunk, *, seen: bool) -> int:
         """Takes over the chunk's counts; how many tokens are new in it."""
@@ -150,14 +151,13 @@ class ChunkReader:
         return max(0, completion - before)
 
 
-def _outputs(choice: _Choice) -> Iterator[Output]:
-    """The parts of one delta."""
-    delta, index = choice.delta or _Delta(), choice.index or 0
+def _take(delta: _Delta, index: int, outputs: list[Output]) -> None:
+    """Adds the parts of one delta."""
     if reasoning := delta.reasoning_content or delta.reasoning:
-        yield Output(index, reasoning=reasoning)
+        outputs.append(Output(index, reasoning=reasoning))
     if text := delta.content or delta.refusal:
-        yield Output(index, text=text)
+        outputs.append(Output(index, text))
     for call in delta.tool_calls or ():
         function = call.function or _Function()
         fragment = ToolFragment(call.index or 0, call.id or "", function.name or "", function.arguments or "")
-        yield Output(index, tool=fragment)
+        outputs.append(Output(index, tool=fragment))

@@ -29,14 +29,16 @@ class EventParser:
         Raises:
             EventTooLongError: an event is longer than LONGEST_EVENT.
         """
-        self._rest += received
-        events = [event for line in self._lines() if (event := self._line(line)) is not None]
+        events = [event for line in self._lines(received) if (event := self._line(line)) is not None]
         if len(self._rest) + self._size > LONGEST_EVENT:
             raise EventTooLongError
         return events
 
-    def _lines(self) -> list[bytes]:
+    def _lines(self, received: bytes) -> list[bytes]:
         """The lines that are whole. They end with CR, LF or both: what follows a CR at the end of a read decides."""
+        if not self._rest and received.endswith(b"\n") and b"\r" not in received:
+            return received.split(b"\n")[:-1]  # most servers send whole events
+        self._rest += received
         end = len(self._rest) - self._rest.endswith(b"\r")
         if self._rest.find(b"\n", self._seen) < 0 and self._rest.find(b"\r", self._seen, end) < 0:
             self._seen = end

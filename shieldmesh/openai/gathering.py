@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
+from shieldmesh.flag import Flag
+
 AHEAD: Final = 16 * 1024
 """Bytes after which no more are read before these are taken. One piece more fits, whatever its size."""
 
@@ -19,8 +21,8 @@ class Gathering:
         self._pieces = pieces
         self._gathered = bytearray()
         self._over = False
-        self._changed = asyncio.Event()
-        self._room = asyncio.Event()
+        self._changed = Flag()
+        self._room = Flag()
         self._task = asyncio.create_task(self._gather())
 
     async def take(self) -> bytes:
