@@ -3,14 +3,14 @@
 from typing import Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 MESHES: Final = ("tests/e2e/", "tests/promises/test_p15_drain.py", "tests/test_packaging.py")
 """Where tests start processes that fill the machine: no two of them run at once."""
 
-settings.register_profile("tests", settings(), deadline=None)
+settings.register_profile("tests", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
 

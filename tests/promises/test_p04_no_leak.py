@@ -73,7 +73,7 @@ def expected(shields: tuple[Shield, ...], text: str) -> tuple[str, bool]:
 
 
 @pytest.mark.parametrize("name", MATCH_TYPES)
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=250)
 @given(texts() | disguised, CUTS, st.sampled_from([REDACT, REDACT, BLOCK]))
 async def test_of_one_shield(name: str, text: str, cuts: list[int], action: policy_pb2.Action.ValueType) -> None:
     """Every built-in match shield alone lets out, in any cut, what it makes of the whole text."""
@@ -82,7 +82,7 @@ async def test_of_one_shield(name: str, text: str, cuts: list[int], action: poli
     assert (outcome.text, outcome.blocked) == expected(shields, text)
 
 
-@settings(deadline=None, max_examples=800)
+@settings(max_examples=800)
 @given(texts() | disguised, CUTS, st.fixed_dictionaries({name: st.sampled_from(ACTIONS) for name in MATCH_TYPES}))
 async def test_of_all_shields_together(
     text: str, cuts: list[int], actions: dict[str, policy_pb2.Action.ValueType]
@@ -94,7 +94,7 @@ async def test_of_all_shields_together(
     assert outcome.told == whole.told
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.sampled_from(MATCHES).flatmap(disguises))
 async def test_of_single_characters(secret: str) -> None:
     """A secret, disguised or not, that comes character by character leaves none of its letters and digits."""

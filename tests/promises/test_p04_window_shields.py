@@ -79,7 +79,7 @@ def expected(seen: list[Seen], text: str) -> tuple[str, bool]:
     return leaves, False
 
 
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=250)
 @given(
     TEXTS,
     CUTS,
@@ -110,7 +110,7 @@ async def test_what_leaves_is_what_they_make_of_the_whole_text(
         assert sorted(pieces.verdicts) == sorted(whole.verdicts)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(TEXTS, WINDOWS, st.sampled_from([REDACT, BLOCK]), st.integers(0, 99))
 async def test_by_the_character(text: str, window: Window, action: Action, taste: int) -> None:
     """Text that comes character by character leaves as the whole text does."""

@@ -63,7 +63,7 @@ def received(code: grpc.StatusCode, details: str, trailing: bytes | None = None)
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*entries), details)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(mesh_errors())
 def test_an_error_comes_back_as_it_left(error: MeshError) -> None:
     """Type, message, reason, field, time to retry and the whole path survive the wire."""

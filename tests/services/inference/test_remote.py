@@ -93,7 +93,7 @@ class Played:
         pass
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     messages=st.lists(
         st.one_of(

@@ -67,7 +67,7 @@ def pieces(sent: list[chat_pb2.ChatEvent]) -> list[Texts]:
     return said
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(events(), max_size=12))
 def test_merging_loses_mixes_and_reorders_nothing(sent: list[chat_pb2.ChatEvent]) -> None:
     """What waited comes out as the same texts in the same order, and as many tokens, in as few events as can be."""
@@ -148,7 +148,7 @@ async def test_what_waits_is_bounded_in_tokens_and_in_items() -> None:
             await asyncio.sleep(0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=400))
 @example([5] * 400)
 @example([*range(400, 0, -1)])

@@ -49,7 +49,7 @@ def courses(draw: st.DrawFn) -> Course:
     return Course(pieces, edits, watermarks)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(courses())
 def test_what_leaves_is_the_text_with_its_edits(course: Course) -> None:
     """Whatever the cuts and clearances: released text is exact, ahead of no watermark, and every character counted."""

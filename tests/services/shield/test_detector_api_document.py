@@ -55,7 +55,6 @@ async def _drive(document: dict[str, Any], url: str, excluded: Sequence[Any] = (
 
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         derandomize=True,
         phases=[Phase.generate],

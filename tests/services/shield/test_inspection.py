@@ -49,7 +49,7 @@ async def shields(pii: int, secrets: int, terms: int, by_kind: int) -> tuple[Shi
 ANY_ACTION = st.integers(1, 4)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(texts(), CUTS, st.tuples(ANY_ACTION, ANY_ACTION, ANY_ACTION, ANY_ACTION))
 async def test_what_leaves_is_what_the_shields_make_of_the_whole_text(
     text: str, cuts: list[int], actions: tuple[int, int, int, int]

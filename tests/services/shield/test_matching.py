@@ -81,7 +81,6 @@ def feed(shield: MatchShield, pieces: list[str]) -> list[Finding]:
     return sorted(found)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(SMALL),
     st.text("abc", max_size=24),
@@ -94,7 +93,6 @@ def test_finds_what_the_definition_says_however_the_text_is_cut(small: Small, te
     assert found == small.expected(text)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("abC", min_size=1, max_size=4), min_size=1, max_size=6), st.text("abcABC", max_size=20), CUTS)
 def test_finds_terms_without_regard_to_case(terms: list[str], text: str, cuts: list[int]) -> None:
     """A list of terms finds what a search for each of them would, the first and then the longest first."""
@@ -104,7 +102,7 @@ def test_finds_terms_without_regard_to_case(terms: list[str], text: str, cuts: l
     assert found == [match.span() for match in re.finditer(any_term, text, re.IGNORECASE)]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(texts(), CUTS)
 def test_built_in_shields_find_the_same_in_every_cut(text: str, cuts: list[int]) -> None:
     """Every built-in shield finds in any cut what it finds in the whole, and never what it had decided against."""
@@ -112,7 +110,7 @@ def test_built_in_shields_find_the_same_in_every_cut(text: str, cuts: list[int])
         assert feed(shield, cut(text, cuts)) == feed(shield, [text])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(texts(5), texts(5), texts(5))
 def test_a_decision_stands_whatever_follows(text: str, one: str, other: str) -> None:
     """What is found, and what is cleared, before a watermark is the same for two continuations of a text."""

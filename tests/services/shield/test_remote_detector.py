@@ -44,7 +44,7 @@ def found(start: Any, end: Any, **fields: Any) -> dict[str, Any]:
     return {"start": start, "end": end, "detection": "Word", "detection_type": "t", "score": 0.9} | fields
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(texts(4), CUTS, st.sampled_from([FLAG, REDACT, BLOCK]))
 async def test_our_own_detector_api_finds_what_the_shield_finds(
     text: str, cuts: list[int], action: policy_pb2.Action.ValueType

@@ -29,7 +29,7 @@ FLAG, REDACT, BLOCK = policy_pb2.ACTION_FLAG, policy_pb2.ACTION_REDACT, policy_p
 Requests = AsyncIterator[shield_pb2.InspectStreamRequest]
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts(4), CUTS, st.sampled_from([FLAG, REDACT, BLOCK]))
 async def test_a_remote_shield_does_what_it_would_do_here(
     tmp_path: Path, text: str, cuts: list[int], action: policy_pb2.Action.ValueType

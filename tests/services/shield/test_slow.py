@@ -61,7 +61,7 @@ async def words(word: str, action: Action) -> Shield:
     return shield
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(TEXTS, CUTS, st.tuples(ACTION, ACTION, ACTION, ACTION), st.integers(0, 2**32))
 async def test_what_leaves_depends_neither_on_the_cut_nor_on_who_is_faster(
     text: str, cuts: list[int], actions: tuple[Action, Action, Action, Action], seed: int

@@ -36,7 +36,7 @@ def terms(*words: str, case_sensitive: bool = False) -> MatchShield:
     return MatchShield(RULES, list(deny_list.patterns(options)))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     st.sampled_from([(PII, CARD), (PII, EMAIL), (PII, IBAN), (PII, PHONE), (TERMS, "project bluebird")])
     | st.sampled_from([(SECRETS, "AKIAIOSFODNN7EXAMPLE"), (SECRETS, "ghp_" + "a1B2" * 9)]),
@@ -57,7 +57,6 @@ def test_what_is_disguised_is_found_where_it_stands(
     assert all(is_mark(char) or fold(char) == "" for char in missed)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from("éﬁ\u0301\u0323\u200be…½"), max_size=40), CUTS)
 def test_a_view_depends_on_the_text_alone(text: str, cuts: list[int]) -> None:
     """However a text is cut, its view is the same, and every character of it comes from one that shows it."""
@@ -71,7 +70,6 @@ def test_a_view_depends_on_the_text_alone(text: str, cuts: list[int]) -> None:
     assert whole.origin(len(shown)) == len(text)
 
 
-@settings(deadline=None)
 @given(st.characters(codec="utf-8"))
 def test_ordinary_characters_show_themselves(char: str) -> None:
     """What is not special may pass as it is, wherever it stands."""
@@ -139,7 +137,7 @@ def test_a_pile_of_marks_takes_no_memory_and_hides_nothing() -> None:
     assert view.feed("e" + "\u0301\u0302" * 400) == "e\u0301"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(998, 1_003), st.integers(998, 1_003), CUTS)
 def test_a_pile_ends_a_match_at_the_same_place_in_every_cut(one: int, other: int, cuts: list[int]) -> None:
     """Whether characters that show nothing are too many does not depend on how they came."""

@@ -127,7 +127,7 @@ NESTED = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.one_of(st.binary(max_size=20), st.dictionaries(NAMES, NESTED, max_size=4).map(lambda x: json.dumps(x).encode()))
 )

@@ -14,7 +14,7 @@ STREAM = (
 EXPECTED = ["one", "two 🦜\n\nthree\u2028four", "five"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     cuts=st.lists(st.integers(0, len(STREAM.encode()) * 2), max_size=30), ending=st.sampled_from(["\n", "\r", "\r\n"])
 )

@@ -217,7 +217,7 @@ def test_a_text_alone_extends_nothing() -> None:
 
 
 @given(st.lists(_TREE, min_size=1, max_size=4))
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_generations_of_maps_merge_as_they_do_one_by_one(tmp_path: Path, trees: list[Tree]) -> None:
     """Whatever each generation says, the youngest is all of it, later words over earlier ones."""
     expected: Tree = {}

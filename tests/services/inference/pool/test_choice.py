@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.inference.pool.choice import Candidate, bound, choose
@@ -21,7 +21,6 @@ def pools(draw: st.DrawFn, *, least: int = 1) -> list[Candidate]:
     return [Candidate(name, draw(loads), ejected=draw(flags), tried=draw(flags)) for name in names]
 
 
-@settings(deadline=None)
 @given(pools(), SESSIONS, CHANCES)
 def test_an_endpoint_that_is_left_alone_is_never_chosen(
     pool: list[Candidate], session: str, chance: random.Random
@@ -35,7 +34,6 @@ def test_an_endpoint_that_is_left_alone_is_never_chosen(
         assert not chosen.tried or all(each.tried for each in able)
 
 
-@settings(deadline=None)
 @given(pools(least=2), CHANCES)
 def test_without_a_session_the_busiest_is_never_chosen(pool: list[Candidate], chance: random.Random) -> None:
     """Of two different endpoints the less loaded is taken, so one that is busier than all others is not."""
@@ -45,7 +43,6 @@ def test_without_a_session_the_busiest_is_never_chosen(pool: list[Candidate], ch
     assert any(chosen.running <= other.running for other in pool if other is not chosen)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=120), st.integers(1, 8), CHANCES)
 def test_no_endpoint_has_more_than_its_bound(sessions: list[int], size: int, chance: random.Random) -> None:
     """However unevenly sessions ask: at most 5/4 of the mean, rounded up."""
@@ -57,7 +54,6 @@ def test_no_endpoint_has_more_than_its_bound(sessions: list[int], size: int, cha
         assert loads[chosen.name] <= bound(number, size)
 
 
-@settings(deadline=None)
 @given(pools(least=2), SESSIONS.filter(bool), CHANCES)
 def test_when_an_endpoint_leaves_only_its_sessions_move(
     pool: list[Candidate], session: str, chance: random.Random

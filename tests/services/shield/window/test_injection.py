@@ -54,7 +54,7 @@ def test_harmless_texts_that_sound_alike_pass(text: str) -> None:
     assert load().score(text) < INJECTION_THRESHOLD
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text(max_size=200), st.text(max_size=20))
 def test_a_score_depends_on_the_text_alone(text: str, other: str) -> None:
     """Any text has one score from 0 to 1, alone or in a batch."""

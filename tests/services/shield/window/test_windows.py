@@ -44,7 +44,7 @@ def parts(window: Window, pieces: list[str]) -> list[Part]:
     return found
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(WINDOWS, TEXTS, CUTS)
 def test_the_cut_depends_on_the_text_alone(window: Window, text: str, cuts: list[int]) -> None:
     """A text has the same windows however it comes, by the character too."""
@@ -53,7 +53,7 @@ def test_the_cut_depends_on_the_text_alone(window: Window, text: str, cuts: list
     assert parts(window, [*text, ""]) == whole
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(WINDOWS, TEXTS)
 def test_every_window_is_as_long_as_it_may_be(window: Window, text: str) -> None:
     """Windows cover the text without a gap, begin one behind the other, share an overlap, and none is too long."""
@@ -71,7 +71,7 @@ def test_every_window_is_as_long_as_it_may_be(window: Window, text: str) -> None
         assert all(b.start < a.start + len(a.text) for a, b in pairwise(found))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(WINDOWS, TEXTS)
 def test_what_waits_is_bounded_and_cleared_text_is_final(window: Window, text: str) -> None:
     """No more than a window waits, and no later window touches what was cleared."""
