@@ -231,7 +231,7 @@ async def test_the_engine_stops_at_the_deadline(tmp_path: Path) -> None:
     with observed() as seen:
         async with running(tmp_path, profiles={"default": {"model": "endless"}, "plain": {}}) as mesh:
             with pytest.raises(shieldmesh.DeadlineExceededError):
-                await mesh.client.chat("hello", timeout=0.5).result()
+                await mesh.client.chat("hello", timeout=1.5).result()
             await mesh.idle()
             before = mesh.generated()
             assert before > 0

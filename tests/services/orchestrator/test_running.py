@@ -367,7 +367,7 @@ async def test_the_callers_deadline(tmp_path: Path) -> None:
         async with serving.serving(Script(generate=model.generate), directory, profile(disconnect=word)) as stub:
             with context.use(OURS):
                 with pytest.raises(DeadlineExceededError):
-                    async with calls.stream(stub.Chat, request(), timeout=0.5) as events:
+                    async with calls.stream(stub.Chat, request(), timeout=1.5) as events:
                         _ = [event async for event in events]
                 if word == "drain":
                     assert isinstance(await failure_of(resume(stub)), DeadlineExceededError)
