@@ -79,6 +79,8 @@ def _nowhere(message: progress_pb2.Progress) -> bool:
 class _Outlet:
     """Where the results of one call go; for any thread."""
 
+    __slots__ = ("_home", "_left", "_lock", "_loop", "_open", "_take", "_token", "_waiting")
+
     def __init__(self, take: Take) -> None:
         self._take = take
         self._loop = asyncio.get_running_loop()
