@@ -23,10 +23,6 @@ SLICE: Final = 1_024
 """Code points that quick shields see at one go; between two the loop has time for others."""
 
 
-def _nothing() -> None:
-    pass
-
-
 class Inspection:
     """What a set of shields makes of one text. Feed it from one task, and leave its block when nobody waits any more.
 
@@ -43,7 +39,7 @@ class Inspection:
         *,
         part: policy_pb2.TextPart.ValueType = policy_pb2.TEXT_PART_CONTENT,
         pseudonym_key: bytes = b"",
-        news: Callable[[], None] = _nothing,
+        news: Callable[[], None] | None = None,
     ) -> None:
         """`part` is what the text is. `news` is called when there is something new for `release` to tell."""
         self.seen = 0
@@ -93,14 +89,17 @@ class Inspection:
     async def put(self, text: str, *, end: bool) -> None:
         """Takes the next piece of the text."""
         self.ended = end
-        self._placeholders.keep(text)
+        if self._placeholders.keeps:
+            self._placeholders.keep(text)
         if len(text) <= SLICE:
             self._feed(text, end=end)
         else:
             await self._feed_slices(text, end=end)
         for follower in self._followers.values():
             follower.put(text, end=end)
-        self._change()
+        self.changed = True
+        if self._news is not None:
+            self._news()
 
     async def room(self) -> None:
         """Returns when no shield is far behind."""
@@ -113,7 +112,8 @@ class Inspection:
         release = self._ledger.settle(self.seen)
         if release.findings or release.failures:
             self._spans.note(release)
-        self._placeholders.forget(release.watermark)
+        if self._placeholders.keeps:
+            self._placeholders.forget(release.watermark)
         return release
 
     @property
@@ -167,7 +167,8 @@ class Inspection:
 
     def _change(self) -> None:
         self.changed = True
-        self._news()
+        if self._news is not None:
+            self._news()
 
     async def _feed_slices(self, text: str, *, end: bool) -> None:
         worked = self._spans.worked

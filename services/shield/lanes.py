@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final, TypeAlias
 
 from shieldmesh.errors import InvalidArgumentError
+from shieldmesh.flag import Flag
 from shieldmesh.v1 import policy_pb2, shield_pb2
 
 from .budget import LatencyBudget
@@ -41,7 +42,8 @@ class Lanes:
         self._left = max_characters
         self._max_characters = max_characters
         self._lanes: dict[int, Inspection] = {}
-        self._news = asyncio.Event()
+        self._slow = any(isinstance(shield, SlowShield) for shield in shields)
+        self._news = Flag()
         self._budget: LatencyBudget | None = None
         if opening.HasField("latency_budget"):
             self._budget = LatencyBudget(opening.latency_budget, self._lanes.values())
@@ -52,8 +54,7 @@ class Lanes:
         Raises:
             InvalidArgumentError: a request holds no text, or one that does not continue a lane or is too much.
         """
-        slow = any(isinstance(shield, SlowShield) for shield in self._shields)
-        return self._in_time(requests) if slow else self._at_once(requests)
+        return self._in_time(requests) if self._slow else self._at_once(requests)
 
     async def _at_once(self, requests: Requests) -> AsyncGenerator[shield_pb2.InspectStreamResponse, None]:
         """One answer for each text, as no shield takes its time."""
@@ -71,7 +72,8 @@ class Lanes:
         reading.add_done_callback(lambda _: self._news.set())
         try:
             while True:
-                await self._news.wait()
+                if not self._news.is_set:
+                    await self._news.wait()
                 self._news.clear()
                 last = reading.done() and not any(lane.ended and lane.open for lane in self._lanes.values())
                 for number, lane in tuple(self._lanes.items()):
@@ -131,7 +133,7 @@ class Lanes:
             self._spans,
             part=part or policy_pb2.TEXT_PART_CONTENT,
             pseudonym_key=self._pseudonym_key,
-            news=self._news.set,
+            news=self._news.set if self._slow else None,
         )
         if self._budget is not None:
             self._budget.admit(lane)

@@ -17,24 +17,27 @@ _GROUPING: Final = re.compile(r"(?<=\d)[\s().-]+(?=\d)")
 
 
 class Placeholders:
-    """The placeholders of one text. Keeps the text that pseudonyms may be needed for, and no other."""
+    """The placeholders of one text.
+
+    Attributes:
+        keeps: Whether it must be told of the text, as pseudonyms may be needed for it.
+    """
 
     def __init__(self, rules: Sequence[Rules], key: bytes) -> None:
         """Texts under the same key give the same value the same pseudonym; an empty key is replaced by chance."""
         self._templates = [each.placeholder for each in rules]
-        self._keeps = any(PSEUDONYM in template for template in self._templates)
-        self._key = key or (secrets.token_bytes(16) if self._keeps else b"")
+        self.keeps = any(PSEUDONYM in template for template in self._templates)
+        self._key = key or (secrets.token_bytes(16) if self.keeps else b"")
         self._text = ""
         self._start = 0
 
     def keep(self, text: str) -> None:
         """Takes the next piece of the text."""
-        if self._keeps:
-            self._text += text
+        self._text += text
 
     def forget(self, offset: int) -> None:
         """Lets go of the text before an offset."""
-        if self._keeps and offset > self._start:
+        if offset > self._start:
             self._text = self._text[offset - self._start :]
             self._start = offset
 
