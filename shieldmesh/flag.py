@@ -1,7 +1,6 @@
 """Waiting for something to become true: like `asyncio.Event`, in a tenth of its memory."""
 
 import asyncio
-from collections.abc import Sequence
 
 
 class Flag:
@@ -15,7 +14,7 @@ class Flag:
 
     def __init__(self, *, is_set: bool = False) -> None:
         self.is_set = is_set
-        self._waiting: Sequence[asyncio.Future[None]] = ()
+        self._waiting: list[asyncio.Future[None]] | None = None
 
     def set(self) -> None:
         """Sets it and wakes all who wait."""
@@ -24,7 +23,7 @@ class Flag:
             for waiter in self._waiting:
                 if not waiter.done():
                     waiter.set_result(None)
-            self._waiting = ()
+            self._waiting = None
 
     def clear(self) -> None:
         """Has those wait who come from now on."""
@@ -35,8 +34,11 @@ class Flag:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.is_set:
             waiter.set_result(None)
-        elif self._waiting:
-            self._waiting = [*(other for other in self._waiting if not other.done()), waiter]
+        elif self._waiting is None:
+            self._waiting = [waiter]
         else:
-            self._waiting = (waiter,)
+            count = len(self._waiting)
+            if count & (count - 1) == 0:  # at 1, 2, 4, 8 … those who gave up are forgotten
+                self._waiting = [other for other in self._waiting if not other.done()]
+            self._waiting.append(waiter)
         return waiter

@@ -1,6 +1,7 @@
 """Something that tasks wait for until it is true."""
 
 import asyncio
+import weakref
 
 from shieldmesh.flag import Flag
 
@@ -53,6 +54,22 @@ async def test_a_cancelled_wait_is_forgotten_and_the_others_go_on() -> None:
     await asyncio.wait([late])
     assert gone.cancelled()
     assert late.cancelled()
+
+
+async def test_who_gives_up_is_forgotten() -> None:
+    """Also while somebody else goes on waiting: what is kept is bounded by those who wait."""
+    flag = Flag()
+    patient = flag.wait()
+
+    def give_up() -> weakref.ref[object]:
+        waiter = flag.wait()
+        waiter.cancel()
+        return weakref.ref(waiter)
+
+    gone = [give_up() for _ in range(100)]
+    assert sum(waiter() is not None for waiter in gone) <= 2
+    flag.set()
+    await asyncio.wait_for(patient, TIMEOUT)
 
 
 async def test_it_is_set_from_the_start_where_somebody_says_so() -> None:

@@ -29,11 +29,11 @@ from .log.turn_log import CLAIM_WINDOW
 from .redis_client import RedisUnusableError, is_redis
 from .running import running_turns
 from .servicer import ChatServicer
+from .services import Services
 from .sessions.opening import beside, open_sessions
 from .sessions.servicer import SessionServicer
 from .sessions.sqlite import MEMORY as SESSION_MEMORY
 from .sessions.sqlite import SessionsFileError
-from .turn import Services
 
 SERVICE: Final = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
 SESSIONS: Final = session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name

@@ -22,11 +22,13 @@ class Account:
         verdicts: How often each shield did what: (shield, action) → count.
         reason: Why the turn ended, as far as it has.
         model: The model that answers, or that was asked last.
+        summary: What the client is told when the turn has come to a good end.
     """
 
     def __init__(self, profile: Profile) -> None:
         self.verdicts: Counter[tuple[str, policy_pb2.Action.ValueType]] = Counter()
         self.model = profile.policy.model
+        self.summary: chat_pb2.TurnFinished | None = None
         self._policy = profile.policy
         self._begun = time.monotonic()
         # In plain numbers: some of these are looked at with every delta.

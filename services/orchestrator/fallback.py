@@ -1,6 +1,7 @@
 """One answer by the first of several models that gives one, as a profile's `fallback` says."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -55,25 +56,24 @@ async def generate_by_first(
         fallback: The models to ask after that of the opening, in order.
         take: Called with each event in order, also those of models that then failed: what they cost is among them.
         let_go: See `generate`.
-        asked: Called before each model is, with its name and those that have failed.
+        asked: Called when each model is asked, with its name and those that have failed.
 
     Raises:
         MeshError: what the last model that was asked raised.
     """
     if not fallback:
-        asked(opening.model, ())
-        await generate(rpc, opening, take, let_go)
+        # Nothing to look out for in what the model says, and nothing of the opening to change.
+        await generate(rpc, opening, take, let_go=let_go, asked=partial(asked, opening.model, ()))
         return
     failed: list[str] = []
     models = (opening.model, *fallback)
     for model, following in zip(models, (*fallback, None), strict=True):
         attempt = _Attempt(take)
-        asked(model, tuple(failed))
         request = inference_pb2.GenerateOpen()
         request.CopyFrom(opening)
         request.model = model
         try:
-            await generate(rpc, request, attempt.take, let_go)
+            await generate(rpc, request, attempt.take, let_go=let_go, asked=partial(asked, model, tuple(failed)))
         except MeshError as error:
             if following is None or attempt.has_output or not _may_be_asked_elsewhere(error):
                 raise

@@ -25,7 +25,14 @@ STOP_SECONDS: Final = 2.0
 `stop` by then: waiting for the account costs no tokens."""
 
 
-async def generate(rpc: "Rpc", opening: inference_pb2.GenerateOpen, take: Take, let_go: Callable[[], None]) -> None:
+async def generate(
+    rpc: "Rpc",
+    opening: inference_pb2.GenerateOpen,
+    take: Take,
+    *,
+    let_go: Callable[[], None],
+    asked: Callable[[], None],
+) -> None:
     """Gives each event to `take`. When this is cancelled, the engine stops and its last events are still taken.
 
     The call is read in a task of its own: cancelling a task in a read would cancel the call, and the account with it.
@@ -35,6 +42,7 @@ async def generate(rpc: "Rpc", opening: inference_pb2.GenerateOpen, take: Take, 
         opening: What is asked.
         take: Called with each event in order.
         let_go: Called before the engine is stopped early: `take` must not wait for anyone any more.
+        asked: Called when the opening is about to be said, or cannot be.
 
     Raises:
         MeshError: the service failed.
@@ -43,7 +51,7 @@ async def generate(rpc: "Rpc", opening: inference_pb2.GenerateOpen, take: Take, 
         talk = _Talk(call)
         ending = GenerationEnding()
         call.add_done_callback(ending.note)
-        reader = asyncio.create_task(_converse(talk, opening, ending, take))
+        reader = asyncio.create_task(_converse(talk, opening, ending, take, asked))
         try:
             await asyncio.shield(reader)
         finally:
@@ -73,10 +81,15 @@ class _Talk:
                 await self.call.write(request)
 
 
-async def _converse(talk: _Talk, opening: inference_pb2.GenerateOpen, ending: GenerationEnding, take: Take) -> None:
+async def _converse(
+    talk: _Talk, opening: inference_pb2.GenerateOpen, ending: GenerationEnding, take: Take, asked: Callable[[], None]
+) -> None:
     finished = False
     window: Window | None = None
     try:
+        with suppress(grpc.aio.AioRpcError):
+            await talk.call.wait_for_connection()
+        asked()  # what others begin now comes behind the opening
         await talk.say(inference_pb2.GenerateRequest(open=opening))
     finally:
         talk.opened.set()

@@ -61,7 +61,8 @@ def reported(profile: Profile, account: Account, lanes: Lanes) -> Generator[None
         raise
     finally:
         meters.running_turns.add(-1, running)
-        summary = account.finished(lanes)
+        told = None if outcome == "failed" else account.summary
+        summary = account.finished(lanes) if told is None else told
         about = {Name.PROFILE: profile.name, Name.PROFILE_VERSION: profile.version, Name.OUTCOME: outcome}
         span = trace.get_current_span()
         # That of the call has ended when the turn's caller left it to another reader.

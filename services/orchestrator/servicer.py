@@ -17,10 +17,11 @@ from .log.turn_log import LARGEST_SEQUENCE, Record, owner
 from .prompt import Prompt
 from .report import refused
 from .running import RunningTurns
+from .services import Services
 from .sessions.mode import history
 from .sessions.store import SessionStore
 from .snapshot import snapshot
-from .turn import Services, Turn
+from .turn import Turn
 
 DEFAULT_PROFILE: Final = "default"
 

@@ -61,12 +61,12 @@ class Shadows:
 
 
 class Shadow:
-    """What a turn knows of its candidate. Nothing here waits or raises, and without a candidate nothing happens."""
+    """What a turn knows of its candidate. Nothing here waits or raises."""
 
     def __init__(
         self,
         live: Profile,
-        candidate: Profile | None,
+        candidate: Profile,
         shields: "ShieldServiceAsyncStub",
         *,
         shadows: Shadows,
@@ -99,11 +99,9 @@ class Shadow:
 
         A turn that fails or is cancelled is compared with nothing.
         """
-        if self._candidate is not None:
-            candidate = self._candidate
-            self._task = self._shadows.start(lambda: self._run(candidate))
-            if self._task is None:
-                tell(self._live, candidate, "abandoned")
+        self._task = self._shadows.start(self._run)
+        if self._task is None:
+            tell(self._live, self._candidate, "abandoned")
         try:
             yield
         except BaseException:
@@ -161,8 +159,8 @@ class Shadow:
 
     # The candidate, in a task of its own
 
-    async def _run(self, candidate: Profile) -> None:
-        ours = context.current()
+    async def _run(self) -> None:
+        candidate, ours = self._candidate, context.current()
         values = MappingProxyType({**ours.values, context.SHADOW: self._live.name})
         theirs = replace(ours, profile=candidate.name, profile_version=candidate.version, values=values)
         marks = {Name.CANDIDATE: candidate.name, Name.CANDIDATE_VERSION: candidate.version}

@@ -11,14 +11,13 @@ import secrets
 import time
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import replace
+from typing import TypeAlias
 
 import grpc
 from opentelemetry import trace
 
 from shieldmesh import calls, context
-from shieldmesh.admission import Places
 from shieldmesh.context import RequestContext, new_id
 from shieldmesh.errors import DeadlineExceededError, InternalError, duration, seconds
 from shieldmesh.flag import Flag
@@ -27,44 +26,21 @@ from shieldmesh.profile.policy import Disconnect
 from shieldmesh.publishing import forward, published_to
 from shieldmesh.telemetry import Name, SpanName, trace_id, tracer
 from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2, progress_pb2, shield_pb2
-from shieldmesh.window import TOKENS
 
 from .account import Account
 from .disconnect import to_wire
-from .flows.catalogue import NO_FLOWS, Catalogue
 from .flows.flow import run_flow
 from .lanes import Lanes
 from .mailbox import Mailbox
 from .merging import EVENTS, TEXTS
 from .prompt import Prompt
 from .report import reported
+from .services import Services
 from .sessions.memory import Memory
 from .sessions.store import SessionStore
-from .shadow import Shadow, Shadows
+from .shadow import Shadow
 
 Guard: TypeAlias = "grpc.aio.StreamStreamCall[shield_pb2.InspectStreamRequest, shield_pb2.InspectStreamResponse]"
-
-if TYPE_CHECKING:
-    from shieldmesh.v1.inference_pb2_grpc import InferenceServiceAsyncStub
-    from shieldmesh.v1.shield_pb2_grpc import ShieldServiceAsyncStub
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The services a turn calls, and how far it may run ahead of its reader."""
-
-    shields: "ShieldServiceAsyncStub"
-    models: "InferenceServiceAsyncStub"
-    window: int
-    """Bytes of text that may wait for the shields, and for the client, before the model's stream is read no further."""
-    ahead: int = TOKENS
-    """Tokens that may wait for the client, and on the way from the model, then."""
-    shadows: Shadows = field(default_factory=Shadows)
-    """The candidates that run beside turns."""
-    places: Places = field(default_factory=lambda: Places("orchestrator"))
-    """How many turns run at the same time."""
-    flows: Catalogue = NO_FLOWS
-    """The flows that profiles may name."""
 
 
 class Blocked(Exception):  # noqa: N818  # no error: a shield ends the turn
@@ -108,8 +84,12 @@ class Turn:
         self._lanes = Lanes()
         self._account = Account(profile)
         self._memory = None if sessions is None else Memory(sessions, self.identity, profile)
-        self._shadow = Shadow(profile, candidate, services.shields, shadows=services.shadows, window=services.window)
+        self._shadow = None
+        if candidate is not None:
+            shields, shadows = services.shields, services.shadows
+            self._shadow = Shadow(profile, candidate, shields, shadows=shadows, window=services.window)
         self._input_cleared = Flag()
+        self._model_asked = Flag()
         self._all_shown = False
         self._at_once = self._policy.output.mode == "observe"
         self._disconnect: Disconnect = disconnect
@@ -139,7 +119,7 @@ class Turn:
             context.use(self.identity),
             self._span(),
             reported(self._profile, self._account, self._lanes),
-            self._shadow.beside(),
+            nullcontext() if self._shadow is None else self._shadow.beside(),
         ):
             self._opening.started.CopyFrom(self._started())
             self.outbox.put(self._opening)
@@ -150,7 +130,7 @@ class Turn:
                 self._account.blocked()
             except* Stopped:
                 self._account.stopped()
-            finished = self._account.finished(self._lanes)
+            finished = self._account.summary = self._account.finished(self._lanes)
             if self._memory is not None:
                 # Before the client hears of the end, and goes on with what is kept.
                 await self._memory.keep(self._prompt.new(), finished)
@@ -186,6 +166,16 @@ class Turn:
             self._opening.started.model = model
             self._opening.started.fallback_from[:] = failed
             trace.get_current_span().set_attribute(Name.FALLBACK_FROM, failed)
+        self._model_asked.set()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Lets the client hear that the turn began, unless it is open yet which model answers.
+
+        What is about to go to the model comes first, and whatever may take long comes behind.
+        """
+        if not self._policy.fallback:
+            self.outbox.uncork()
 
     async def _work(self) -> None:
         """What may take as long as the profile allows, and can be stopped."""
@@ -210,14 +200,16 @@ class Turn:
 
     async def _recall(self) -> None:
         if self._memory is not None:
+            self._begin()
             self._prompt.remember(await self._memory.recall(self._prompt.new(), self._prompt.room()))
 
     async def _check_input(self) -> None:
-        if self._policy.input.mode != "gate":
+        if self._policy.input.mode == "gate":
+            self._begin()
+        else:
             await asyncio.sleep(0)  # the call of the model, in whose time this is done, goes out first
-        if not self._policy.fallback:
-            self.outbox.uncork()
-        self._shadow.ask(self._prompt.texts)
+        if self._shadow is not None:
+            self._shadow.ask(self._prompt.texts)
         if self._policy.input.shields:
             request = shield_pb2.InspectRequest(
                 shields=self._profile.wording.input_shields,
@@ -231,6 +223,7 @@ class Turn:
                 forward(result)
             self._judge(answer.verdicts)
             self._prompt.apply(answer.edits)
+        self._begin()
         self._input_cleared.set()
 
     # The way out
@@ -255,8 +248,7 @@ class Turn:
             asked=self._asked,
         )
         for ending in self._lanes.endings():
-            self._shadow.see(ending)
-            self._unseen.put(ending)
+            self._write(ending)
         self._unseen.close()
 
     async def _take(self, event: inference_pb2.GenerateEvent) -> None:
@@ -268,8 +260,7 @@ class Turn:
                 delta, now = event.delta, time.monotonic()
                 self._account.generated(delta.token_count)
                 text = self._lanes.add(delta, now)
-                self._shadow.see(text)
-                self._unseen.put(text)
+                self._write(text)
                 if self._at_once and self._input_cleared.is_set:
                     self._send(self._lanes.clear_all(text.lane, now))
             case "started":
@@ -286,6 +277,11 @@ class Turn:
             self.outbox.uncork()  # interim results wait for a reader, who must not wait for what comes behind them
             await self.outbox.room()
 
+    def _write(self, text: shield_pb2.InspectText) -> None:
+        if self._shadow is not None:
+            self._shadow.see(text)
+        self._unseen.put(text)
+
     def _let_go(self) -> None:
         self._at_once = False
         self._unseen.free()
@@ -299,7 +295,7 @@ class Turn:
 
     async def _guard(self, tasks: asyncio.TaskGroup) -> None:
         """Has the output shields look at what the model writes."""
-        await asyncio.sleep(0)  # the call of the model goes out first
+        await self._model_asked.wait()  # which comes first, and says nothing before
         async with calls.bidi(self._services.shields.InspectStream) as guard:
             tasks.create_task(self._show(guard))
             await (self._observe(guard) if self._at_once else self._release(guard))
@@ -366,7 +362,8 @@ class Turn:
         """Tells the client what the shields saw; a block ends the turn."""
         blocked = False
         for verdict in verdicts:
-            self._shadow.note(verdict)
+            if self._shadow is not None:
+                self._shadow.note(verdict)
             self._account.judged(verdict)
             self.outbox.put(chat_pb2.ChatEvent(verdict=verdict))
             blocked = blocked or verdict.action == policy_pb2.ACTION_BLOCK

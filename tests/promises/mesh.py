@@ -23,9 +23,9 @@ from services.orchestrator.flows.catalogue import NO_FLOWS, Catalogue
 from services.orchestrator.log.sqlite import open_sqlite
 from services.orchestrator.running import RunningTurns, running_turns
 from services.orchestrator.servicer import ChatServicer
+from services.orchestrator.services import Services
 from services.orchestrator.sessions.opening import open_sessions
 from services.orchestrator.sessions.servicer import SessionServicer
-from services.orchestrator.turn import Services
 from services.shield.service import open_service as open_shields
 from shieldmesh import channels, context, profile
 from shieldmesh.admission import Places

@@ -35,4 +35,5 @@ class Backlog:
 
     async def room(self) -> None:
         """Returns when no more than the limit waits."""
-        await self._room.wait()
+        if not self._room.is_set:
+            await self._room.wait()

@@ -12,9 +12,9 @@ import grpc
 from services.orchestrator.log.sqlite import open_sqlite
 from services.orchestrator.running import running_turns
 from services.orchestrator.servicer import ChatServicer
+from services.orchestrator.services import Services
 from services.orchestrator.sessions.opening import open_sessions
 from services.orchestrator.sessions.servicer import SessionServicer
-from services.orchestrator.turn import Services
 from shieldmesh import calls, channels
 from shieldmesh.interceptors import INNER
 from shieldmesh.interceptors.call import ServerIdentity

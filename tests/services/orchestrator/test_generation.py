@@ -98,7 +98,7 @@ async def test_an_engine_that_is_done_before_it_was_asked(tmp_path: Path) -> Non
     engine.go.set()
     taken: list[inference_pb2.GenerateEvent] = []
     async with serving(engine, tmp_path) as stub:
-        await generate(late(stub, "open"), OPENING, into(taken), lambda: None)
+        await generate(late(stub, "open"), OPENING, into(taken), let_go=lambda: None, asked=lambda: None)
     assert taken == [begun(), said("Hel"), said("lo"), ended(2)]
 
 
@@ -117,7 +117,9 @@ async def test_an_engine_that_fails_before_it_hears_stop(tmp_path: Path, monkeyp
             await free.wait()
 
     async with serving(engine, tmp_path) as stub:
-        work = asyncio.create_task(generate(late(stub, "stop", free.set), OPENING, take, engine.go.set))
+        work = asyncio.create_task(
+            generate(late(stub, "stop", free.set), OPENING, take, let_go=engine.go.set, asked=lambda: None)
+        )
         await busy.wait()
         work.cancel()
         await asyncio.wait([work])
@@ -133,9 +135,30 @@ async def test_an_engine_that_fails_before_it_was_asked(tmp_path: Path) -> None:
     taken: list[inference_pb2.GenerateEvent] = []
     async with serving(engine, tmp_path) as stub:
         with pytest.raises(InternalError):
-            await generate(late(stub, "open"), OPENING, into(taken), lambda: None)
+            await generate(late(stub, "open"), OPENING, into(taken), let_go=lambda: None, asked=lambda: None)
     assert [event.WhichOneof("event") for event in taken] == ["started", "delta", "delta", "finished"]
     assert taken[-1].finished.usage == USAGE
+
+
+async def test_who_waits_for_the_asking_comes_behind_the_opening(tmp_path: Path) -> None:
+    """They hear of it once, before any event; what they begin then goes out after the opening."""
+    engine = Engine(fails=False)
+    engine.go.set()
+    seen: list[object] = []
+    written: list[inference_pb2.GenerateRequest] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def begin() -> None:
+        seen.append([request.HasField("open") for request in written])
+
+    def asked() -> None:
+        seen.append("asked")
+        tasks.append(asyncio.create_task(begin()))
+
+    async with serving(engine, tmp_path) as stub:
+        rpc = heard(stub, written)
+        await generate(rpc, OPENING, into(cast("list[Any]", seen)), let_go=lambda: None, asked=asked)
+    assert seen == ["asked", [True], begun(), said("Hel"), said("lo"), ended(2)]
 
 
 @pytest.mark.parametrize("confirmed", [True, False])
@@ -163,7 +186,7 @@ async def test_credit_where_the_engine_keeps_a_window(tmp_path: Path, *, confirm
     written: list[inference_pb2.GenerateRequest] = []
     opening = inference_pb2.GenerateOpen(model="scripted", window=window)
     async with serving(Windowed(fails=False), tmp_path) as stub:
-        await generate(heard(stub, written), opening, into(taken), lambda: None)
+        await generate(heard(stub, written), opening, into(taken), let_go=lambda: None, asked=lambda: None)
     assert sum(event.delta.token_count for event in taken) == 40
     assert written[0].open.window == window
     assert [request.credit.tokens for request in written[1:]] == (list(range(5, 41, 5)) if confirmed else [])

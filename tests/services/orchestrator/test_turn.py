@@ -133,6 +133,26 @@ async def test_parallel_input_shields_hold_the_answer_until_they_spoke(
     assert (receipt.released_characters, receipt.withheld_characters) == (0, receipt.generated_characters)
 
 
+async def test_the_model_is_called_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The input shields look in its time, and those that see its text are called when it is asked."""
+    called: list[str] = []
+    bidi, unary = calls.bidi, calls.unary
+
+    def noted(rpc: Any, **options: Any) -> Any:
+        called.append(rpc.method.rpartition("/")[2])
+        return bidi(rpc, **options)
+
+    async def noted_unary(rpc: Any, *request: Any, **options: Any) -> Any:
+        called.append(rpc.method.rpartition("/")[2])
+        return await unary(rpc, *request, **options)
+
+    monkeypatch.setattr(calls, "bidi", noted)
+    monkeypatch.setattr(calls, "unary", noted_unary)
+    async with serving(Script(), tmp_path, profile(input=guards("flag"), output=guards())) as stub:
+        assert text_of(await run(stub)) == "hello"
+    assert called == ["Generate", "Inspect", "InspectStream"]
+
+
 async def test_gating_input_shields_come_before_the_model(tmp_path: Path) -> None:
     """In gate mode the model is asked after the shields have spoken, and sees what they made of the text."""
     steps: list[str] = []
