@@ -40,8 +40,6 @@ class Machine:
     """Bytes."""
     kernel: str
     python: str
-    interpreter: float
-    """How many rounds of a small loop in Python, in millions, it runs in a second: the best of a few tries."""
     grpcio: str
 
 
@@ -57,6 +55,8 @@ class Results:
     """Processors that all else on the machine kept busy before the first measurement."""
     seconds: float = 0.0
     """How long it took."""
+    speeds: list[float] = field(default_factory=list[float])
+    """What `interpreter` said before each system was started: on a shared machine it changes."""
     titles: dict[str, str] = field(default_factory=dict[str, str])
     """Of the systems, by name."""
     settings: dict[str, str] = field(default_factory=dict[str, str])
@@ -102,18 +102,17 @@ def this_machine() -> Machine:
     """Where we are."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cores = len(os.sched_getaffinity(0))
-    version = platform.python_version()
-    return Machine(_processor(), cores, memory, platform.release(), version, _interpreter(), grpc.__version__)
+    return Machine(_processor(), cores, memory, platform.release(), platform.python_version(), grpc.__version__)
 
 
-def _interpreter() -> float:
-    """Builds of Python are up to a half apart on the same machine, with the compiler's profile of it and without."""
+def interpreter() -> float:
+    """How many rounds of a small loop Python runs in a second, in millions: the best of a few tries.
+
+    Builds of Python are up to a half apart on the same machine, with the compiler's profile of it and without.
+    """
     rounds = 100_000
-    return (
-        rounds
-        / 1e6
-        / min(timeit.repeat("it = Box(3)\ntotal = it.plus(4) + {'key': it.value}['key']", _BOX, number=rounds))
-    )
+    tries = timeit.repeat("it = Box(3)\ntotal = it.plus(4) + {'key': it.value}['key']", _BOX, number=rounds)
+    return rounds / 1e6 / min(tries)
 
 
 _BOX: Final = """
