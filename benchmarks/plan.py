@@ -26,7 +26,7 @@ class Job:
 
 
 def full() -> Sequence[Job]:
-    """Everything, in less than 15 minutes on two idle cores. What others are compared with is measured again at the end."""
+    """Everything, in less than 15 minutes on two idle cores. What others are compared with is measured twice."""
     plain, guarded = litellm.systems()
     http_floor, grpc_floor = envoy.systems()
     # Quiet ones first: some systems are still busy with a full load when nobody waits for it any more.
