@@ -15,6 +15,7 @@ import trustme
 
 import shieldmesh
 from shieldmesh import channels, http
+from tests.services.inference.openai.upstream import unhurried
 
 from .connections import METHOD, Proxy, grpc_server, http_server
 from .mesh import TIMEOUT, running
@@ -177,7 +178,7 @@ def test_requests_of_several_loops() -> None:
     async def main(proxy: Proxy) -> list[str]:
         return [await fetch(proxy, who) for who in ("Bearer a", "Bearer b", "Bearer a", "Bearer b")]
 
-    with http_server() as proxy:
+    with http_server() as proxy, unhurried():
         heard = [asyncio.run(main(proxy)), asyncio.run(main(proxy)), in_a_thread(lambda: main(proxy))]
         assert heard == [["Bearer a", "Bearer b"] * 2] * 3
         assert proxy.accepted == 6

@@ -1,5 +1,6 @@
 """Interim results of generations, of models here and of those at other services."""
 
+from collections.abc import AsyncIterable
 from pathlib import Path
 
 from google.protobuf import json_format
@@ -20,14 +21,12 @@ async def test_who_waits_for_a_place_hears_so(tmp_path: Path) -> None:
     async with (
         serving(configuration(SLOW), tmp_path) as stub,
         generating(stub, ask("m")) as running,
-        generating(stub, ask("m")) as second,
-        generating(stub, ask("m")) as third,
     ):
         assert (await anext(aiter(running))).HasField("started")
-        for number, waiting in enumerate((second, third), start=1):
-            event = await anext(aiter(waiting))
-            assert event.progress.name == "queue"
-            assert json_format.MessageToDict(event.progress.payload) == {"waiting": number}
+        async with generating(stub, ask("m")) as second:
+            assert await _waiting(second) == 1
+            async with generating(stub, ask("m")) as third:
+                assert await _waiting(third) == 2
 
 
 async def test_who_waits_at_another_service_hears_so(tmp_path: Path) -> None:
@@ -49,3 +48,10 @@ async def test_who_waits_at_another_service_hears_so(tmp_path: Path) -> None:
                 break
         assert [event.WhichOneof("event") for event in events] == ["started", "progress"]
         assert events[-1].progress.name == "queue"
+
+
+async def _waiting(generation: AsyncIterable[inference_pb2.GenerateEvent]) -> object:
+    """How many wait, as the first event of a generation says."""
+    event = await anext(aiter(generation))
+    assert event.progress.name == "queue"
+    return json_format.MessageToDict(event.progress.payload)["waiting"]
