@@ -45,6 +45,10 @@ class ServerCall:
     started: float = field(default_factory=time.monotonic)
     sent: int = 0
     """Messages written so far."""
+    writing: bool = False
+    """Whether a message is being written, which may take as long as the caller does not read."""
+    written: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    """What waits for the end of that."""
     marks: dict[str, str | int] = field(default_factory=dict[str, str | int])
     """Attributes of its span, which get there together when it ends."""
 

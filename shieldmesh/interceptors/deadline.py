@@ -19,16 +19,16 @@ def serve(call: ServerCall) -> AbstractContextManager[None]:
     """Ends the handler before its caller gives up, so that the caller hears a typed error and not silence."""
     allowed = min(call.server.call_cap, math.inf if call.time_remaining is None else call.time_remaining)
     # What the caller allows was read when the call began: what other interceptors took since then is part of it.
-    return _Within(call.started, allowed - min(LARGEST_MARGIN, allowed * 0.05))
+    return _Within(call, allowed - min(LARGEST_MARGIN, allowed * 0.05))
 
 
 class _Within(Limit):
     __slots__ = ("_allowed", "_identity", "_timer")
 
-    def __init__(self, since: float, allowed: float) -> None:
-        super().__init__()
+    def __init__(self, call: ServerCall, allowed: float) -> None:
+        super().__init__(call)
         self._allowed = allowed
-        self._identity = context.use(context.current().until(since + allowed))
+        self._identity = context.use(context.current().until(call.started + allowed))
 
     def __enter__(self) -> None:
         ours = self._identity.__enter__()

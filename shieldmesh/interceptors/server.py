@@ -4,6 +4,7 @@ Streaming handlers are asynchronous generators for whoever writes them. Here the
 would close a generator from another context when the client cancels during a write, and no ContextVar could be reset.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -90,14 +91,27 @@ async def _stream(method: Method, behaviour: Callable[..., Any], request: Any, c
         events = behaviour(request, context)
         try:
             async for event in events:
+                call.writing = True
                 try:
                     await write(event)
                 except grpc.aio.InternalError as error:
                     # grpc.aio cancels this task for that, but the failed write can come first.
                     raise CallerGoneError from error
+                finally:
+                    call.writing = False
                 call.sent += 1
+                if call.written:
+                    await _tell(call.written)
         finally:
             await events.aclose()
+
+
+async def _tell(waiting: list[Callable[[], None]]) -> None:
+    """Tells those who waited for a message to be written, who may cancel this task for it."""
+    for each in waiting:
+        each()
+    waiting.clear()
+    await asyncio.sleep(0)  # here a cancellation comes
 
 
 def _parts(handler: "Handler") -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -18,8 +18,7 @@ class Stopping:
 
     def serve(self, call: ServerCall) -> AbstractContextManager[None]:
         """Around a call that `cut` may end."""
-        del call
-        return _Running(self._running)
+        return _Running(call, self._running)
 
     def cut(self) -> None:
         """Ends all calls that run: their handlers are cancelled, and their callers hear UNAVAILABLE."""
@@ -30,8 +29,8 @@ class Stopping:
 class _Running(Limit):
     __slots__ = ("_all",)
 
-    def __init__(self, together: "set[_Running]") -> None:
-        super().__init__()
+    def __init__(self, call: ServerCall, together: "set[_Running]") -> None:
+        super().__init__(call)
         self._all = together
 
     def __enter__(self) -> None:
