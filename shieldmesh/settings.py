@@ -23,7 +23,8 @@ MAX_PORT = 65_535
 class ServiceSettings(BaseSettings):
     """What every service can be told. A service subclasses this with its own prefix, SHIELDMESH_<SERVICE>_."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+    # Without a prefix a subclass that forgets its own would take any WORKERS or LISTEN of the environment for its own.
+    model_config = SettingsConfigDict(env_prefix="SHIELDMESH_SERVICE_", frozen=True, extra="forbid")
 
     listen: str
     """Where to serve gRPC: `host:port` or `unix:/path`."""

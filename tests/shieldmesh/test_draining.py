@@ -88,7 +88,7 @@ async def test_what_runs_may_finish(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         begun = [await served.begun() for _ in range(20)]
         draining = asyncio.create_task(served.stop(FOR_EVER))
-        await served.not_serving.wait()
+        await asyncio.wait_for(served.not_serving.wait(), TIMEOUT)
         served.let_go.set()
         for events, call in begun:
             await asyncio.wait_for(call, TIMEOUT)
@@ -131,7 +131,7 @@ async def test_work_without_a_call_has_the_same_time(tmp_path: Path) -> None:
         errand = Errand(served.let_go)
         served.background.add(errand)
         draining = asyncio.create_task(served.stop(FOR_EVER))
-        await served.not_serving.wait()
+        await asyncio.wait_for(served.not_serving.wait(), TIMEOUT)
         done, _ = await asyncio.wait([draining], timeout=0.05)
         assert not done
         errand.done.set()
