@@ -7,6 +7,7 @@ benchmarks/results/quick.json and a page beside it.
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ import typer
 from . import measure, page, plan, processes, results, scenarios
 from .plan import Job
 from .results import Results
+from .system import System
 
 LIMIT: Final = 800.0
 """Seconds after which no job is measured once more."""
@@ -49,19 +51,17 @@ async def _run(jobs: list[Job], path: Path, *, quick: bool) -> None:
         found.settings[job.system.name] = job.system.settings
         found.scenarios |= {name: scenarios.ALL[name].meaning for name in job.scenarios}
     with measure.clients() as pool:
-        for number in range(max(job.rounds for job in jobs)):
+        for number in range(max(len(job.rounds) for job in jobs)):
             for job in jobs:
-                if number < job.rounds and (not number or time.monotonic() - began < LIMIT):
-                    await _measure(job, number, pool, found)
+                if number < len(job.rounds) and (not number or time.monotonic() - began < LIMIT):
+                    await _measure(job.system, job.rounds[number], pool, found)
                     found.seconds = time.monotonic() - began
                     found.write(path)
     _say(f"{path} after {found.seconds:.0f} s")
 
 
-async def _measure(job: Job, number: int, pool: ProcessPoolExecutor, found: Results) -> None:
-    system = job.system
+async def _measure(system: System, wanted: Sequence[str], pool: ProcessPoolExecutor, found: Results) -> None:
     found.speeds.append(results.interpreter())
-    wanted = [name for name in job.scenarios if not number or not scenarios.ALL[name].counts_memory]
     try:
         async with system.start({name: scenarios.ALL[name].engine for name in wanted}) as running:
             for name in wanted:

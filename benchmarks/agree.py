@@ -17,12 +17,12 @@ def main(
     one: Annotated[Path, typer.Argument(help="What a run wrote.")],
     other: Annotated[Path, typer.Argument(help="What another one wrote.")],
 ) -> None:
-    """Compares the processor time a token of each system, as a multiple of the mesh's, in `paced`."""
+    """Compares the processor time a token of each system, as a multiple of the mesh's, where all have room."""
     runs = results.read(one), results.read(other)
     table = Table("system", "one", "other", "apart, %", "")
     for name, title in runs[0].titles.items():
         base = OURS if name in {"hop", "envoy-grpc"} or name.startswith(f"{OURS}-") else OURS_HTTP
-        ratios = [run.ratio(name, base, "paced", results.cpu_per_token) for run in runs]
+        ratios = [run.ratio(name, base, "steady", results.cpu_per_token) for run in runs]
         if name == base or None in ratios:
             continue
         first, second = (ratio.middle for ratio in ratios if ratio)

@@ -40,7 +40,7 @@ def main() -> None:
 
 def peers(titles: dict[str, str], seen: Seen, path: Path) -> None:
     """Processor time for a token, all systems, on a scale of factors."""
-    costs = {name: cost(seen, name, "paced") for name in titles if not name.startswith("mesh-") or "http" in name}
+    costs = {name: cost(seen, name, "steady") for name in titles if not name.startswith("mesh-") or "http" in name}
     bars = sorted(((name, value) for name, value in costs.items() if value), key=lambda bar: -bar[1])
     figure, axes = plt.subplots(figsize=(8, 0.4 * len(bars) + 1), layout="constrained")
     colours = [OURS if name.startswith("mesh") else OTHERS for name, _ in bars]
@@ -48,13 +48,13 @@ def peers(titles: dict[str, str], seen: Seen, path: Path) -> None:
     drawn = axes.barh(labels, [value for _, value in bars], color=colours)
     axes.bar_label(drawn, fmt=" {:.0f}")
     axes.set_xscale("log")
-    axes.set_xlabel("µs of processor time for a token, 128 streams at 50 tokens/s (logarithmic)")
+    axes.set_xlabel("µs of processor time for a token, 16 streams at 50 tokens/s (logarithmic)")
     save(figure, path)
 
 
 def services(seen: Seen, path: Path) -> None:
     """Processor time for a token, service by service."""
-    names = [name for name in ("paced", "saturated", "short", "long") if seen.get("mesh", {}).get(name)]
+    names = [name for name in ("steady", "paced", "saturated", "short", "long") if seen.get("mesh", {}).get(name)]
     figure, axes = plt.subplots(figsize=(8, 0.45 * len(names) + 1.2), layout="constrained")
     left = [0.0] * len(names)
     for service, colour in SERVICES.items():

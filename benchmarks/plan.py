@@ -17,12 +17,17 @@ _GUARDED = "match shields of the default profile (secrets, pii) on both ways"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A system that is started once a round, and what happens to it then."""
+    """A system that is started anew for each round, and what happens to it then."""
 
     system: System
     scenarios: Sequence[str]
-    rounds: int = 1
-    """In how many of the first rounds."""
+    again: Sequence[str] = ()
+    """What happens to it in a second round, behind the first one of all systems."""
+
+    @property
+    def rounds(self) -> Sequence[Sequence[str]]:
+        """What happens to it in each round."""
+        return (self.scenarios, self.again) if self.again else (self.scenarios,)
 
 
 def full() -> Sequence[Job]:
@@ -30,21 +35,23 @@ def full() -> Sequence[Job]:
     plain, guarded = litellm.systems()
     http_floor, grpc_floor = envoy.systems()
     # Quiet ones first: some systems are still busy with a full load when nobody waits for it any more.
-    behind = ("latency", "idle", "paced", "saturated")
+    behind = ("latency", "idle", "steady", "paced", "saturated")
     # What cannot follow `paced` shows there what it can deliver at most.
-    slow = ("latency", "idle", "paced")
+    slow = ("latency", "steady", "paced")
+    compared = ("steady", "paced")
+    ours = ("latency", "idle", "steady", "short", "paced", "long", "saturated")
     return (
-        Job(_mesh(), ("latency", "idle", "short", "paced", "long", "saturated"), rounds=2),
-        *(Job(system, ("paced",)) for system in _variants()),
-        Job(_one_core(), ("paced", "saturated")),
-        Job(hop.system(), ("latency", "paced"), rounds=2),
-        Job(grpc_floor, ("latency", "paced")),
-        Job(_over_http(), behind, rounds=2),
-        Job(_over_http(guarded=False), ("paced",)),
-        Job(plain, slow),
+        Job(_mesh(), ours, again=("latency", "steady", "paced", "saturated")),
+        *(Job(system, ("steady",)) for system in _variants()),
+        Job(_one_core(), ("steady", "paced", "saturated")),
+        Job(hop.system(), slow, again=compared),
+        Job(grpc_floor, slow),
+        Job(_over_http(), behind, again=compared),
+        Job(_over_http(guarded=False), compared),
+        Job(plain, ("latency", "idle", "steady", "paced")),
         Job(guarded, ("latency", "paced")),
         Job(smg.system(), behind),
-        Job(nemo.system(), ("latency", "paced")),
+        Job(nemo.system(), slow),
         Job(http_floor, behind),
         Job(_mesh(), tuple(scenario.name for scenario in SWEEP)),
         Job(_mesh(), ("idle-2000",)),
@@ -56,8 +63,8 @@ def quick() -> Sequence[Job]:
     """The most telling part, in less than 2 minutes."""
     plain, _ = litellm.systems()
     return (
-        Job(_mesh(), ("latency", "paced")),
-        *(Job(system, ("paced",)) for system in (_over_http(), plain, smg.system(), hop.system())),
+        Job(_mesh(), ("latency", "steady", "paced")),
+        *(Job(system, ("steady",)) for system in (_over_http(), plain, smg.system(), hop.system())),
     )
 
 

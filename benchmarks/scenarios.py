@@ -66,6 +66,14 @@ SWEEP: Final = tuple(_paced(f"sweep-{streams}", streams, tokens=30, pace=10.0) f
 """The same turns from 1 stream to 512, at a pace that two cores can follow."""
 
 _ALL: Final = (
+    Scenario(
+        "steady",
+        "16 open streams at 50 tokens/s, none of which begins or ends meanwhile",
+        Engine(600, 50.0),
+        streams=16,
+        ramp=1.0,
+        once=True,
+    ),
     _paced("paced", 128),
     Scenario(
         "saturated",

@@ -45,10 +45,11 @@ def run(*, but: str = "") -> Results:
         if job.system.name == but:
             found.failures[but] = "StartError: it did not start"
             continue
-        for name in job.scenarios:
-            found.scenarios[name] = ALL[name].meaning
-            cpu = (200 + number) * 1e-6 if name != "short" else 500e-6
-            found.seen.setdefault(job.system.name, {})[name] = [observed(cpu), observed(cpu * 1.5)][: job.rounds]
+        for factor, names in enumerate(job.rounds, start=1):
+            for name in names:
+                found.scenarios[name] = ALL[name].meaning
+                cpu = factor * ((200 + number) * 1e-6 if name != "short" else 500e-6)
+                found.seen.setdefault(job.system.name, {}).setdefault(name, []).append(observed(cpu))
     return found
 
 
