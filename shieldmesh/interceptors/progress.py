@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
+from shieldmesh.interceptors.limit import WRITE_SECONDS
 from shieldmesh.publishing import published_to
 from shieldmesh.v1 import inference_pb2, progress_pb2, shield_pb2
 
@@ -123,14 +124,14 @@ class _Writer:
             await asyncio.wait([self._flushing])
 
     async def _give_up(self) -> None:
-        """Writes nothing more."""
+        """Writes nothing more, but for the message that is on its way: given up, it would let no status follow."""
         self._results.clear()
         if self._flushing is not None:
-            # A first message that is given up half-way takes the initial metadata with it: no status could follow. It
-            # never waits for its reader, unlike later ones.
-            if self._begun:
-                self._flushing.cancel()
-            await asyncio.wait([self._flushing])
+            # A first message never waits for its reader, unlike later ones.
+            _, stuck = await asyncio.wait([self._flushing], timeout=WRITE_SECONDS if self._begun else None)
+            for flushing in stuck:
+                flushing.cancel()
+                await asyncio.wait([flushing])
 
     def _flush_soon(self) -> None:
         if self._flushing is None:

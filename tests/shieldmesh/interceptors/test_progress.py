@@ -115,6 +115,33 @@ async def test_a_caller_who_does_not_read_bounds_them() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_a_failure_waits_for_the_result_that_is_on_its_way() -> None:
+    """Given up half-way, it would keep the status from the caller; what comes behind it is dropped."""
+    on_its_way, read = asyncio.Event(), asyncio.Event()
+    out: list[str] = []
+
+    async def slow(message: inference_pb2.GenerateEvent) -> None:
+        if message.progress.name == "slow":
+            on_its_way.set()
+            await read.wait()
+        out.append(message.progress.name)
+
+    async def handle() -> None:
+        async with streamed(GENERATE, slow):
+            for name in ("first", "slow", "dropped"):
+                progress(name)
+            await on_its_way.wait()
+            raise ConnectionError
+
+    failing = asyncio.create_task(handle())
+    await on_its_way.wait()
+    await asyncio.sleep(0)
+    read.set()
+    with pytest.raises(ConnectionError):
+        await failing
+    assert out == ["first", "slow"]
+
+
 async def test_a_single_response_brings_them() -> None:
     """What was published while a response came about is in it; a method that has no place for it takes none."""
 
