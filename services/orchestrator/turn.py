@@ -26,6 +26,7 @@ from shieldmesh.profile.policy import Disconnect
 from shieldmesh.publishing import forward, published_to
 from shieldmesh.telemetry import Name, SpanName, trace_id, tracer
 from shieldmesh.v1 import chat_pb2, generation_pb2, inference_pb2, policy_pb2, progress_pb2, shield_pb2
+from shieldmesh.window import window
 
 from .account import Account
 from .disconnect import to_wire
@@ -237,7 +238,7 @@ class Turn:
 
     async def _generate(self) -> None:
         opening = self._prompt.opening()
-        opening.window.tokens, opening.window.bytes = self._services.ahead, self._services.window
+        opening.window.CopyFrom(window(self._services.ahead, self._services.window))
         await run_flow(
             self._services.flows,
             self._policy,

@@ -14,7 +14,7 @@ from shieldmesh.errors import UnavailableError
 from shieldmesh.module.story import Story
 from shieldmesh.module.target import Ask
 from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
-from shieldmesh.window import BYTES, TOKENS, Window
+from shieldmesh.window import Window, window
 
 
 class InferenceTarget:
@@ -32,8 +32,8 @@ class InferenceTarget:
     async def answer(self, ask: Ask) -> AsyncGenerator[Event]:
         """See `Target.answer`. Closing it cancels the call: the engine stops."""
         request = opening(self.model, ask)
-        request.window.tokens, request.window.bytes = TOKENS, BYTES
-        window: Window | None = None
+        request.window.CopyFrom(window())
+        ahead: Window | None = None
         teller = GenerationTeller(self.model)
         stub = inference_pb2_grpc.InferenceServiceStub(channels.get(self.target))
         async with calls.bidi(stub.Generate, timeout=ask.timeout) as call:
@@ -47,13 +47,13 @@ class InferenceTarget:
                 if teller.finished:
                     return
                 if message.HasField("started") and message.started.HasField("window"):
-                    window = Window(message.started.window)
-                elif window is not None and message.HasField("delta"):
+                    ahead = Window(message.started.window)
+                elif ahead is not None and message.HasField("delta"):
                     # The reader came back for more: it has taken this one.
-                    window.add(message.delta)
-                    if window.half_used:
+                    ahead.add(message.delta)
+                    if ahead.half_used:
                         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                            await call.write(inference_pb2.GenerateRequest(credit=window.credit()))
+                            await call.write(inference_pb2.GenerateRequest(credit=ahead.credit()))
         raise UnavailableError("the model's service ended its answer before it was whole", reason="UPSTREAM_TRUNCATED")
 
 

@@ -29,39 +29,39 @@ from shieldmesh.v1 import message_pb2 as shieldmesh_dot_v1_dot_message__pb2
 from shieldmesh.v1 import progress_pb2 as shieldmesh_dot_v1_dot_progress__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dshieldmesh/v1/inference.proto\x12\rshieldmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1eshieldmesh/v1/generation.proto\x1a\x1bshieldmesh/v1/message.proto\x1a\x1cshieldmesh/v1/progress.proto\"\xa7\x01\n\x0fGenerateRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.shieldmesh.v1.GenerateOpenH\x00\x12+\n\x04stop\x18\x02 \x01(\x0b\x32\x1b.shieldmesh.v1.GenerateStopH\x00\x12/\n\x06\x63redit\x18\x03 \x01(\x0b\x32\x1d.shieldmesh.v1.GenerateCreditH\x00\x42\t\n\x07request\"\x0e\n\x0cGenerateStop\"/\n\x0eGenerateCredit\x12\x0e\n\x06tokens\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"/\n\x0eGenerateWindow\x12\x0e\n\x06tokens\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\xa7\x02\n\x0cGenerateOpen\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x08messages\x18\x02 \x03(\x0b\x32\x16.shieldmesh.v1.Message\x12)\n\x08sampling\x18\x03 \x01(\x0b\x32\x17.shieldmesh.v1.Sampling\x12\"\n\x05tools\x18\x04 \x03(\x0b\x32\x13.shieldmesh.v1.Tool\x12\x36\n\x0fresponse_format\x18\x05 \x01(\x0b\x32\x1d.shieldmesh.v1.ResponseFormat\x12(\n\x07options\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\x06window\x18\x07 \x01(\x0b\x32\x1d.shieldmesh.v1.GenerateWindow\"\xd4\x01\n\rGenerateEvent\x12\x31\n\x07started\x18\x01 \x01(\x0b\x32\x1e.shieldmesh.v1.GenerateStartedH\x00\x12%\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x14.shieldmesh.v1.DeltaH\x00\x12\x33\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1f.shieldmesh.v1.GenerateFinishedH\x00\x12+\n\x08progress\x18\x04 \x01(\x0b\x32\x17.shieldmesh.v1.ProgressH\x00\x42\x07\n\x05\x65vent\"z\n\x0fGenerateStarted\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x06queued\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x06window\x18\x03 \x01(\x0b\x32\x1d.shieldmesh.v1.GenerateWindow\"\xc9\x01\n\x10GenerateFinished\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.shieldmesh.v1.FinishReason\x12#\n\x05usage\x18\x02 \x01(\x0b\x32\x14.shieldmesh.v1.Usage\x12\x36\n\x13time_to_first_token\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x13\n\x11ListModelsRequest\":\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.shieldmesh.v1.Model\"\xbb\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_window\x18\x03 \x01(\r\x12\x0f\n\x07running\x18\x04 \x01(\r\x12\x0f\n\x07waiting\x18\x05 \x01(\r\x12\x13\n\x0bmax_running\x18\x06 \x01(\r\x12\x18\n\x10generated_tokens\x18\x07 \x01(\x04\x12*\n\tendpoints\x18\x08 \x03(\x0b\x32\x17.shieldmesh.v1.Endpoint\"s\n\x08\x45ndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.shieldmesh.v1.EndpointState\x12\x0f\n\x07running\x18\x03 \x01(\r\x12\x18\n\x10generated_tokens\x18\x04 \x01(\x04*h\n\rEndpointState\x12\x1e\n\x1a\x45NDPOINT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45NDPOINT_STATE_READY\x10\x01\x12\x1d\n\x19\x45NDPOINT_STATE_LEFT_ALONE\x10\x02\x32\xb3\x01\n\x10InferenceService\x12L\n\x08Generate\x12\x1e.shieldmesh.v1.GenerateRequest\x1a\x1c.shieldmesh.v1.GenerateEvent(\x01\x30\x01\x12Q\n\nListModels\x12 .shieldmesh.v1.ListModelsRequest\x1a!.shieldmesh.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dshieldmesh/v1/inference.proto\x12\rshieldmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1eshieldmesh/v1/generation.proto\x1a\x1bshieldmesh/v1/message.proto\x1a\x1cshieldmesh/v1/progress.proto\"\xa7\x01\n\x0fGenerateRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.shieldmesh.v1.GenerateOpenH\x00\x12+\n\x04stop\x18\x02 \x01(\x0b\x32\x1b.shieldmesh.v1.GenerateStopH\x00\x12/\n\x06\x63redit\x18\x03 \x01(\x0b\x32\x1d.shieldmesh.v1.GenerateCreditH\x00\x42\t\n\x07request\"\x0e\n\x0cGenerateStop\"?\n\x0eGenerateCredit\x12\x0e\n\x06tokens\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65ltas\x18\x03 \x01(\x04\"?\n\x0eGenerateWindow\x12\x0e\n\x06tokens\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65ltas\x18\x03 \x01(\x04\"\xa7\x02\n\x0cGenerateOpen\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x08messages\x18\x02 \x03(\x0b\x32\x16.shieldmesh.v1.Message\x12)\n\x08sampling\x18\x03 \x01(\x0b\x32\x17.shieldmesh.v1.Sampling\x12\"\n\x05tools\x18\x04 \x03(\x0b\x32\x13.shieldmesh.v1.Tool\x12\x36\n\x0fresponse_format\x18\x05 \x01(\x0b\x32\x1d.shieldmesh.v1.ResponseFormat\x12(\n\x07options\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\x06window\x18\x07 \x01(\x0b\x32\x1d.shieldmesh.v1.GenerateWindow\"\xd4\x01\n\rGenerateEvent\x12\x31\n\x07started\x18\x01 \x01(\x0b\x32\x1e.shieldmesh.v1.GenerateStartedH\x00\x12%\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x14.shieldmesh.v1.DeltaH\x00\x12\x33\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1f.shieldmesh.v1.GenerateFinishedH\x00\x12+\n\x08progress\x18\x04 \x01(\x0b\x32\x17.shieldmesh.v1.ProgressH\x00\x42\x07\n\x05\x65vent\"z\n\x0fGenerateStarted\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x06queued\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x06window\x18\x03 \x01(\x0b\x32\x1d.shieldmesh.v1.GenerateWindow\"\xc9\x01\n\x10GenerateFinished\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.shieldmesh.v1.FinishReason\x12#\n\x05usage\x18\x02 \x01(\x0b\x32\x14.shieldmesh.v1.Usage\x12\x36\n\x13time_to_first_token\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x13\n\x11ListModelsRequest\":\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.shieldmesh.v1.Model\"\xbb\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_window\x18\x03 \x01(\r\x12\x0f\n\x07running\x18\x04 \x01(\r\x12\x0f\n\x07waiting\x18\x05 \x01(\r\x12\x13\n\x0bmax_running\x18\x06 \x01(\r\x12\x18\n\x10generated_tokens\x18\x07 \x01(\x04\x12*\n\tendpoints\x18\x08 \x03(\x0b\x32\x17.shieldmesh.v1.Endpoint\"s\n\x08\x45ndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.shieldmesh.v1.EndpointState\x12\x0f\n\x07running\x18\x03 \x01(\r\x12\x18\n\x10generated_tokens\x18\x04 \x01(\x04*h\n\rEndpointState\x12\x1e\n\x1a\x45NDPOINT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45NDPOINT_STATE_READY\x10\x01\x12\x1d\n\x19\x45NDPOINT_STATE_LEFT_ALONE\x10\x02\x32\xb3\x01\n\x10InferenceService\x12L\n\x08Generate\x12\x1e.shieldmesh.v1.GenerateRequest\x1a\x1c.shieldmesh.v1.GenerateEvent(\x01\x30\x01\x12Q\n\nListModels\x12 .shieldmesh.v1.ListModelsRequest\x1a!.shieldmesh.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shieldmesh.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENDPOINTSTATE']._serialized_start=1714
-  _globals['_ENDPOINTSTATE']._serialized_end=1818
+  _globals['_ENDPOINTSTATE']._serialized_start=1746
+  _globals['_ENDPOINTSTATE']._serialized_end=1850
   _globals['_GENERATEREQUEST']._serialized_start=202
   _globals['_GENERATEREQUEST']._serialized_end=369
   _globals['_GENERATESTOP']._serialized_start=371
   _globals['_GENERATESTOP']._serialized_end=385
   _globals['_GENERATECREDIT']._serialized_start=387
-  _globals['_GENERATECREDIT']._serialized_end=434
-  _globals['_GENERATEWINDOW']._serialized_start=436
-  _globals['_GENERATEWINDOW']._serialized_end=483
-  _globals['_GENERATEOPEN']._serialized_start=486
-  _globals['_GENERATEOPEN']._serialized_end=781
-  _globals['_GENERATEEVENT']._serialized_start=784
-  _globals['_GENERATEEVENT']._serialized_end=996
-  _globals['_GENERATESTARTED']._serialized_start=998
-  _globals['_GENERATESTARTED']._serialized_end=1120
-  _globals['_GENERATEFINISHED']._serialized_start=1123
-  _globals['_GENERATEFINISHED']._serialized_end=1324
-  _globals['_LISTMODELSREQUEST']._serialized_start=1326
-  _globals['_LISTMODELSREQUEST']._serialized_end=1345
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1347
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1405
-  _globals['_MODEL']._serialized_start=1408
-  _globals['_MODEL']._serialized_end=1595
-  _globals['_ENDPOINT']._serialized_start=1597
-  _globals['_ENDPOINT']._serialized_end=1712
-  _globals['_INFERENCESERVICE']._serialized_start=1821
-  _globals['_INFERENCESERVICE']._serialized_end=2000
+  _globals['_GENERATECREDIT']._serialized_end=450
+  _globals['_GENERATEWINDOW']._serialized_start=452
+  _globals['_GENERATEWINDOW']._serialized_end=515
+  _globals['_GENERATEOPEN']._serialized_start=518
+  _globals['_GENERATEOPEN']._serialized_end=813
+  _globals['_GENERATEEVENT']._serialized_start=816
+  _globals['_GENERATEEVENT']._serialized_end=1028
+  _globals['_GENERATESTARTED']._serialized_start=1030
+  _globals['_GENERATESTARTED']._serialized_end=1152
+  _globals['_GENERATEFINISHED']._serialized_start=1155
+  _globals['_GENERATEFINISHED']._serialized_end=1356
+  _globals['_LISTMODELSREQUEST']._serialized_start=1358
+  _globals['_LISTMODELSREQUEST']._serialized_end=1377
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1379
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1437
+  _globals['_MODEL']._serialized_start=1440
+  _globals['_MODEL']._serialized_end=1627
+  _globals['_ENDPOINT']._serialized_start=1629
+  _globals['_ENDPOINT']._serialized_end=1744
+  _globals['_INFERENCESERVICE']._serialized_start=1853
+  _globals['_INFERENCESERVICE']._serialized_end=2032
 # @@protoc_insertion_point(module_scope)

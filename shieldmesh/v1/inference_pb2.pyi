@@ -104,17 +104,21 @@ class GenerateCredit(google.protobuf.message.Message):
 
     TOKENS_FIELD_NUMBER: builtins.int
     BYTES_FIELD_NUMBER: builtins.int
+    DELTAS_FIELD_NUMBER: builtins.int
     tokens: builtins.int
     """Tokens, as the deltas count them."""
     bytes: builtins.int
     """Bytes of the deltas' texts in UTF-8: text, reasoning, arguments of tool calls."""
+    deltas: builtins.int
+    """Deltas."""
     def __init__(
         self,
         *,
         tokens: builtins.int = ...,
         bytes: builtins.int = ...,
+        deltas: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "tokens", b"tokens"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "deltas", b"deltas", "tokens", b"tokens"]) -> None: ...
 
 Global___GenerateCredit: typing_extensions.TypeAlias = GenerateCredit
 
@@ -126,17 +130,23 @@ class GenerateWindow(google.protobuf.message.Message):
 
     TOKENS_FIELD_NUMBER: builtins.int
     BYTES_FIELD_NUMBER: builtins.int
+    DELTAS_FIELD_NUMBER: builtins.int
     tokens: builtins.int
     """Tokens; 0 means any number."""
     bytes: builtins.int
     """Bytes of the deltas' texts in UTF-8; 0 means any number."""
+    deltas: builtins.int
+    """Deltas; 0 means any number. What is generated while so many are on their way SHOULD make up the next one: a caller
+    that is behind then gets as much in fewer messages.
+    """
     def __init__(
         self,
         *,
         tokens: builtins.int = ...,
         bytes: builtins.int = ...,
+        deltas: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "tokens", b"tokens"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "deltas", b"deltas", "tokens", b"tokens"]) -> None: ...
 
 Global___GenerateWindow: typing_extensions.TypeAlias = GenerateWindow
 

@@ -7,7 +7,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from services.inference.backend import FinishReason, GenerationRequest, Message, Output, Role, ToolFragment, Usage
 from shieldmesh.v1 import generation_pb2, inference_pb2, message_pb2
-from shieldmesh.window import BYTES, TOKENS
+from shieldmesh.window import window
 
 _ROLES: Final[dict[Role, message_pb2.Role.ValueType]] = {
     "system": message_pb2.ROLE_SYSTEM,
@@ -49,7 +49,7 @@ def to_opening(model: str, request: GenerationRequest) -> inference_pb2.Generate
             None if request.json_schema is None else message_pb2.ResponseFormat(json_schema=request.json_schema)
         ),
         options=json_format.ParseDict(dict(request.options), Struct()),
-        window=inference_pb2.GenerateWindow(tokens=TOKENS, bytes=BYTES),
+        window=window(),
     )
 
 

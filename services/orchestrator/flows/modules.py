@@ -24,7 +24,7 @@ from shieldmesh.profile.policy import Limits
 from shieldmesh.publishing import forward
 from shieldmesh.telemetry import Name, SpanName
 from shieldmesh.v1 import generation_pb2, inference_pb2
-from shieldmesh.window import BYTES, TOKENS
+from shieldmesh.window import BYTES, TOKENS, window
 
 from .limits import CallLimit
 
@@ -81,7 +81,7 @@ def at_engine(rpc: Callable[[], Rpc], model: str, options: Struct | None = None,
                 await call.take(event)
 
         request = opening(model, ask)
-        request.window.tokens, request.window.bytes = TOKENS, BYTES
+        request.window.CopyFrom(window())
         if options is not None:
             request.options.CopyFrom(options)
         await generate_by_first(rpc(), request, fallback, take=take, let_go=call.said.free, asked=_note_fallback)

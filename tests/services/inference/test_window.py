@@ -1,5 +1,6 @@
 """The window of a generation: how far the engine gets when its caller does not say that it has taken anything."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from services.inference.remote.translation import to_opening
 from services.inference.translation import from_request
 from shieldmesh.errors import InvalidArgumentError
 from shieldmesh.v1 import generation_pb2, inference_pb2
-from shieldmesh.window import BYTES, TOKENS, Window, delta_size
+from shieldmesh.window import BYTES, DELTAS, TOKENS, Window, delta_size
 
 from .serving import Stub, ask, configuration, generating, serving
 
@@ -40,7 +41,9 @@ async def words(events: AsyncIterator[inference_pb2.GenerateEvent], count: int) 
         assert (await anext(events)).delta.text == "four"
 
 
-@pytest.mark.parametrize(("window", "first", "second"), [({"tokens": 8}, 8, 4), ({"bytes": 10}, 3, 4)])
+@pytest.mark.parametrize(
+    ("window", "first", "second"), [({"tokens": 8}, 8, 4), ({"bytes": 10}, 3, 4), ({"deltas": 8}, 8, 4)]
+)
 async def test_an_engine_is_a_window_ahead_and_no_further(
     tmp_path: Path, window: dict[str, int], first: int, second: int
 ) -> None:
@@ -50,7 +53,7 @@ async def test_an_engine_is_a_window_ahead_and_no_further(
         started = (await anext(events)).started
         assert started.window == inference_pb2.GenerateWindow(**window)
         await words(events, first)
-        await call.write(credit(tokens=4, bytes=16))
+        await call.write(credit(tokens=4, bytes=16, deltas=4))
         await words(events, second)
         await call.write(STOP)
         rest = [event async for event in events]
@@ -71,9 +74,26 @@ async def test_without_a_window_nothing_is_confirmed_and_credit_is_refused(tmp_p
             await give_credit(stub)
 
 
-def test_a_caller_says_once_for_half_a_window_what_it_has_taken() -> None:
-    """So a token costs no message, and a producer that waits is never left waiting."""
-    limit = inference_pb2.GenerateWindow(tokens=10, bytes=1_000)
+async def test_what_is_generated_behind_a_window_of_deltas_makes_up_one(tmp_path: Path) -> None:
+    """A reader that is behind gets as much in fewer messages; the last of the window is the one that waits."""
+    model = {"name": "words", "options": {"pieces": ["four"] * 100, "pace": 10_000}}
+    async with serving(configuration(model), tmp_path) as stub, generating(stub, opening(deltas=2)) as call:
+        events = aiter(call)
+        assert (await anext(events)).HasField("started")
+        before = [await anext(events), await anext(events)]
+        await asyncio.sleep(0.05)  # the time of 500 tokens: all of them are due
+        await call.write(credit(deltas=2))
+        behind = await anext(events)
+    assert sum(event.delta.token_count for event in [*before, behind]) == 100
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [inference_pb2.GenerateWindow(tokens=10, bytes=1_000), inference_pb2.GenerateWindow(deltas=10, bytes=1_000)],
+    ids=["tokens", "deltas"],
+)
+def test_a_caller_says_once_for_half_a_window_what_it_has_taken(limit: inference_pb2.GenerateWindow) -> None:
+    """So a token costs hardly a message, and a producer that waits is never left waiting."""
     reader, producer = Window(limit), Window(limit)
     said = 0
     for _ in range(100):
@@ -91,5 +111,5 @@ def test_a_caller_says_once_for_half_a_window_what_it_has_taken() -> None:
 def test_a_model_of_another_service_is_asked_with_a_window() -> None:
     """Each hop has its own."""
     assert to_opening("words", from_request(opening())).window == inference_pb2.GenerateWindow(
-        tokens=TOKENS, bytes=BYTES
+        tokens=TOKENS, bytes=BYTES, deltas=DELTAS
     )
