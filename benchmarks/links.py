@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from . import results
-from .measure import Observation
 from .plan import OURS
 from .results import Results
 
@@ -38,13 +37,9 @@ class Links:
         hop = seen.range("hop", "paced", results.cpu_per_token)
         if now is None or hop is None:
             return None
-        shared = seen.range(OURS, "paced", _together)
+        shared = seen.range(OURS, "paced", results.together)
         together = 1.0 if shared is None else max(1.0, shared.middle)
         inner = min(INNER * hop.middle / together, now.middle)
         batch = max(RATE * STEP, together)
         batched = inner * together / batch
         return cls(now.middle, together, inner, batch, batched, now.middle - inner + batched)
-
-
-def _together(seen: Observation) -> float | None:
-    return seen.system.tokens_per_delta or None

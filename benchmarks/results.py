@@ -162,6 +162,11 @@ def first_token_p99(seen: Observation) -> float | None:
     return seen.system.first_token.p99 * 1e3 if seen.system.first_token else None
 
 
+def together(seen: Observation) -> float | None:
+    """Tokens that share a message; None when none came."""
+    return seen.system.tokens_per_delta or None
+
+
 def gap_p99(seen: Observation) -> float | None:
     """Milliseconds between the messages of a turn."""
     return seen.system.gap.p99 * 1e3 if seen.system.gap else None

@@ -138,7 +138,7 @@ def services(seen: Results) -> str:
             _cell(seen.range(OURS, name, results.cpu_per_token)),
             *(_cell(seen.range(OURS, name, results.cpu_of(service)), plain=True) for service in _SERVICES),
             _cell(seen.range(OURS, name, results.tokens_per_second), "{:,.0f}", plain=True),
-            _cell(seen.range(OURS, name, _together), "{:.1f}", plain=True),
+            _cell(seen.range(OURS, name, results.together), "{:.1f}", plain=True),
             _cell(seen.range(OURS, name, results.first_token), "{:.1f}", plain=True)
             + " / "
             + _cell(seen.range(OURS, name, results.first_token_p99), "{:.1f}", plain=True),
@@ -167,7 +167,7 @@ def sweep(seen: Results) -> str:
             _cell(seen.range(OURS, name, results.cpu_per_token)),
             _cell(seen.range(OURS, name, lambda each: each.system.cores), "{:.2f}"),
             _cell(seen.range(OURS, name, results.tokens_per_second), "{:,.0f}"),
-            _cell(seen.range(OURS, name, _together), "{:.2f}"),
+            _cell(seen.range(OURS, name, results.together), "{:.2f}"),
             _cell(seen.range(OURS, name, results.first_token), "{:.1f}"),
             _cell(seen.range(OURS, name, results.gap_p99), "{:.0f}"),
         )
@@ -220,13 +220,9 @@ def _paced(seen: Results, name: str) -> Sequence[str]:
     return (
         _cell(seen.range(name, "paced", results.tokens_per_second), "{:,.0f}"),
         _cell(seen.range(name, "paced", results.cpu_per_token)),
-        _cell(seen.range(name, "paced", _together), "{:.1f}"),
+        _cell(seen.range(name, "paced", results.together), "{:.1f}"),
         _cell(seen.range(name, "paced", results.gap_p99), "{:,.0f}"),
     )
-
-
-def _together(seen: Observation) -> float | None:
-    return seen.system.tokens_per_delta or None
 
 
 def _less(value: float | None, less: float) -> float | None:
