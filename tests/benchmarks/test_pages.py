@@ -1,5 +1,6 @@
 """The pages that a run makes, from results as a run writes them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,13 +70,29 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert results.read(tmp_path / "full.json") == run()
 
 
-def test_the_model_follows_from_two_lengths_of_turns() -> None:
-    """Costs that were made of a turn's and a token's are taken apart into them again."""
-    turn, token = 0.010, 0.000_2
+def test_the_model_takes_the_costs_of_turns_and_tokens_apart() -> None:
+    """Costs that were made of a turn's and a token's, alone or with others, are what it says of them."""
+    turn, token, shared = 0.010, 0.001, 0.000_2
     found = run()
-    found.seen["mesh"]["paced"] = [observed(token + turn / 250)]
+    found.seen["mesh"]["steady"] = [observed(token)]
     found.seen["mesh"]["short"] = [observed(token + turn / 10)]
+    found.seen["mesh"]["paced"] = [observed(shared + turn / 250)]
     model = Model.of(found)
     assert model is not None
-    assert [model.turn, model.token] == pytest.approx([turn, token])
-    assert model.need(128).cores == pytest.approx(128 * 50 * (token + turn / 250))
+    assert [model.turn, model.token, model.shared] == pytest.approx([turn, token, shared])
+    need = model.need(128)
+    assert need.cores == pytest.approx(128 * 50 * (token + turn / 250))
+    assert need.full_cores == pytest.approx(128 * 50 * (shared + turn / 250))
+
+
+def test_the_model_is_checked_by_loads_that_the_machine_could_follow() -> None:
+    """Of the others it would say more than was there to be used."""
+    model = Model.of(run())  # where 6,400 tokens/s came, whatever was asked for
+    assert model is not None
+    assert [check.streams for check in model.checks] == [1, 8, 64, 512]
+    found = run()
+    slow = found.seen["mesh"]["sweep-512"][0]
+    found.seen["mesh"]["sweep-512"] = [replace(slow, system=replace(slow.system, tokens_per_second=978.0))]
+    model = Model.of(found)
+    assert model is not None
+    assert [check.streams for check in model.checks] == [1, 8, 64]
