@@ -23,7 +23,7 @@ def serve(call: ServerCall) -> AbstractContextManager[None]:
 
 
 class _Within(Limit):
-    __slots__ = ("_allowed", "_identity", "_timer")
+    __slots__ = ("_alarm", "_allowed", "_identity")
 
     def __init__(self, call: ServerCall, allowed: float) -> None:
         super().__init__(call)
@@ -32,12 +32,12 @@ class _Within(Limit):
 
     def __enter__(self) -> None:
         ours = self._identity.__enter__()
-        self._timer = asyncio.get_running_loop().call_later(ours.remaining() or 0.0, self.end)
+        self._alarm = asyncio.get_running_loop().call_later(ours.remaining() or 0.0, self.end)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
     ) -> None:
-        self._timer.cancel()
+        self._alarm.cancel()
         self._identity.__exit__(kind, error, place)
         if self.is_why(kind):
             raise DeadlineExceededError(f"the call did not finish within its {self._allowed:.2f} s") from error
