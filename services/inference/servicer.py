@@ -8,7 +8,6 @@ import grpc
 
 from shieldmesh import validation
 from shieldmesh.errors import USAGE_KEY
-from shieldmesh.publishing import progress
 from shieldmesh.v1 import inference_pb2, inference_pb2_grpc
 from shieldmesh.window import Window
 
@@ -44,7 +43,6 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             if model.admission.running < model.admission.max_running:
                 queued: float | None = await admitted
             else:
-                progress("queue", {"waiting": model.admission.waiting + 1})
                 queued = await control.unless_stopped(admitted)
             if queued is None:
                 yield finished_event(FinishReason.CANCELLED, Usage(), first_token=None, total=0.0)

@@ -100,6 +100,7 @@ class Places:
             raise self._refused(f"{self.name} is busy: {self.running} run and {self.waiting} wait", "QUEUE_FULL")
         if displaced is not None and not displaced.given.done():
             displaced.given.set_exception(_Displaced())
+        self.note_waiting()
         try:
             await waiter.given
         except _Displaced:
@@ -110,6 +111,9 @@ class Places:
                 # The place came in the same moment as the cancellation: it goes on to the next.
                 self._pass_on()
             raise
+
+    def note_waiting(self) -> None:
+        """Called in the context of each caller that begins to wait, itself among the `waiting`; does nothing here."""
 
     def left(self, held: float) -> None:
         """A place that was held for so many seconds is free: for `Place` to call."""

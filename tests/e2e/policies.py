@@ -39,7 +39,7 @@ def policies() -> dict[str, Mapping[str, Any]]:
         "slow": _scripted({"text": LONG, "pace": 50}, guarded),
         "brief": _scripted({"text": SHORT, "pace": 20}, guarded),
         "single": _scripted({"text": SENTENCE, "cut": "characters"}, guarded),
-        "queued": {"model": "single", "model_options": {"first_token_ms": 1_500}},
+        "queued": {"model": "single", "model_options": {"first_token_ms": 2_500}},
         "spare": {"model": "away", "fallback": ["missing", "echo"], **guarded},
         "strict": {"model": "echo", "limits": {"input_characters": 100}, "allow_overrides": ["temperature"]},
         **cuts,
